@@ -1,0 +1,94 @@
+"""What can go wrong, as one family of classes.
+
+Every message names the thing, the field, the value and what to do next. The command line prints the message
+alone, so a message must make sense without a traceback.
+"""
+
+from __future__ import annotations
+
+_SHOWN_LENGTH = 120
+
+
+def shown(value: object) -> str:
+    """Return `value` as it is quoted in a message: its repr, shortened, in printable characters only."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}… ({len(text)} characters)"
+
+
+class QuotaError(Exception):
+    """Root of all errors that this package raises on purpose."""
+
+
+class BadInput(QuotaError):
+    """Something given to us is refused whole; nothing of its batch was stored.
+
+    Attributes:
+        thing: What was refused, e.g. `event 0199… (trial_paused)`.
+        field: The field at fault, dotted, e.g. `data.level`; empty where the whole thing is at fault.
+        value: The value at fault.
+        reason: Why it is refused, and what would be accepted.
+    """
+
+    def __init__(self, thing: str, field: str, value: object, reason: str) -> None:
+        self.thing = thing
+        self.field = field
+        self.value = value
+        self.reason = reason
+        where = f"{thing}: field `{field}`" if field else thing
+        super().__init__(f"{where} is {shown(value)}: {reason}")
+
+
+class NumberRefused(BadInput):
+    """A number is missing its type or its range."""
+
+
+class IdentityRefused(BadInput):
+    """An id, a type, a field name or the form of an event is not what it must be."""
+
+
+class StateRefused(BadInput):
+    """An event contradicts what the log already says."""
+
+
+class TimeRefused(BadInput):
+    """A time cannot be placed: it is no ISO 8601 text, or has no zone."""
+
+
+class PathRefused(BadInput):
+    """A checkpoint's or store's location is not one that may be deleted from."""
+
+
+class SettingsRefused(BadInput):
+    """A setting, a limit or a database URL cannot be used."""
+
+
+class NotFound(QuotaError):
+    """What was asked for is not in the log."""
+
+
+class DatabaseUnavailable(QuotaError):
+    """The database cannot be opened, or did not answer."""
+
+
+class SchemaMismatch(QuotaError):
+    """The database's schema is not the one that this version of the software works with."""
+
+
+class LogCorrupt(QuotaError):
+    """The event log contradicts itself: a changed, missing or reordered row. Nothing may be deleted."""
+
+
+class ProjectionDiverged(QuotaError):
+    """The projections are not the fold of the log. `ckpt-quota rebuild` makes them anew."""
+
+
+class StoreError(QuotaError):
+    """A store could not do what it was asked; the message names the store, the path and the cause."""
+
+
+class CheckpointGone(StoreError):
+    """There is nothing at the checkpoint's location."""
+
+
+class CheckpointChanged(StoreError):
+    """What lies at the location is no longer what the manifest names. Nothing was touched."""

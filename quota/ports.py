@@ -1,0 +1,84 @@
+"""What the product needs of the world, as small protocols. Adapters implement them.
+
+Stores are found through the entry-point group `quota.stores`: its name is a URI scheme, its value a function
+`open_store(root_uri: str) -> CheckpointStore`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from quota.domain.manifest import Manifest
+
+
+class Clock(Protocol):
+    """Tells the time."""
+
+    def now(self) -> datetime:
+        """Return the time, with a zone."""
+        ...
+
+
+class CheckpointReader(Protocol):
+    """The half of a store that a dry run holds: it looks, and cannot delete."""
+
+    def manifest(self, uri: str) -> Manifest:
+        """List what the checkpoint at `uri` consists of, at this moment.
+
+        Raises:
+            PathRefused: `uri` is not strictly below the store's root, or what lies there is nothing that this
+                store may delete (a device, another file system, a way through a symbolic link …).
+            CheckpointGone: there is nothing at `uri`.
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
+
+class CheckpointStore(CheckpointReader, Protocol):
+    """A root below which checkpoints may be deleted, in two steps: into the trash, and out of it.
+
+    `claim_id` is the id of the committed decision that entitles the caller to act. Every method may be called
+    again after a crash with the same arguments, and then finishes what was begun.
+    """
+
+    def trash(self, uri: str, claim_id: str, manifest: Manifest) -> None:
+        """Move the checkpoint at `uri` into the trash under `claim_id`. Once this returns, it is durable.
+
+        Returns without doing anything where the trash holds `claim_id` already: then what lies at `uri` is a later
+        checkpoint, and not this claim's.
+
+        Raises:
+            CheckpointGone: neither `uri` nor the trash has anything.
+            CheckpointChanged: what lies at `uri` is not what `manifest` names. Nothing was moved.
+            PathRefused: as in `manifest`.
+            StoreError: the store refused or failed; nothing was moved.
+        """
+        ...
+
+    def restore(self, uri: str, claim_id: str) -> bool:
+        """Move the checkpoint of `claim_id` back from the trash to `uri`, byte for byte. Durable on return.
+
+        Returns:
+            False where the trash does not hold `claim_id`, e.g. because it was never moved there.
+
+        Raises:
+            CheckpointChanged: something else lies at `uri` now; the trash is left as it is.
+            StoreError: the store refused or failed; the trash is left as it is.
+        """
+        ...
+
+    def purge(self, claim_id: str, manifest: Manifest) -> None:
+        """Delete what the trash holds of `claim_id`, as far as `manifest` names it. This is final.
+
+        Once this returns, the trash holds nothing of `claim_id`, whoever deleted it.
+
+        Raises:
+            CheckpointChanged: the trash holds something that `manifest` does not name; it is kept.
+            StoreError: the store refused or failed part of the way; calling again goes on.
+        """
+        ...
+
+    def trashed(self, claim_id: str) -> bool:
+        """Tell whether the trash holds anything of `claim_id`."""
+        ...
