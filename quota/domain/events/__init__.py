@@ -1,0 +1,135 @@
+"""What can happen, in the past tense: one frozen class an event.
+
+An event's class holds its `data`; `NewEvent` and `RecordedEvent` are the envelopes around it.
+"""
+
+from quota.domain.events.base import (
+    Count,
+    Event,
+    NewEvent,
+    Quantile,
+    RecordedEvent,
+    SizeBytes,
+    is_instant,
+)
+from quota.domain.events.checkpoint import (
+    CheckpointAdopted,
+    CheckpointMissing,
+    CheckpointPinned,
+    CheckpointSaved,
+    CheckpointUnpinned,
+)
+from quota.domain.events.deployment import (
+    LimitRemoved,
+    LimitSet,
+    PolicyParameters,
+    StoreAdded,
+    StoreRemoved,
+    SweepFinished,
+    SweepStarted,
+)
+from quota.domain.events.eviction import (
+    CancelReason,
+    CheckpointPurged,
+    CheckpointRestored,
+    CheckpointTrashed,
+    EvictionCancelled,
+    EvictionDecided,
+    EvictionFailed,
+    PurgeDecided,
+)
+from quota.domain.events.experiment import ExperimentFinished, ExperimentRegistered
+from quota.domain.events.trial import (
+    TrialCompleted,
+    TrialFailed,
+    TrialPaused,
+    TrialReported,
+    TrialResumed,
+    TrialStarted,
+    TrialStopped,
+)
+
+_RECORDER_CLASSES: tuple[type[Event], ...] = (
+    ExperimentRegistered,
+    ExperimentFinished,
+    TrialStarted,
+    TrialReported,
+    TrialPaused,
+    TrialResumed,
+    TrialStopped,
+    TrialCompleted,
+    TrialFailed,
+    CheckpointSaved,
+    CheckpointPinned,
+    CheckpointUnpinned,
+    CheckpointMissing,
+)
+_SWEEPER_CLASSES: tuple[type[Event], ...] = (
+    EvictionDecided,
+    CheckpointTrashed,
+    PurgeDecided,
+    CheckpointPurged,
+    EvictionFailed,
+    EvictionCancelled,
+    CheckpointRestored,
+    CheckpointAdopted,
+)
+_DEPLOYMENT_CLASSES: tuple[type[Event], ...] = (
+    StoreAdded,
+    StoreRemoved,
+    LimitSet,
+    LimitRemoved,
+    SweepStarted,
+    SweepFinished,
+)
+
+RECORDER_EVENTS = {cls.TYPE: cls for cls in _RECORDER_CLASSES}
+"""What a tuner may send. It never says where deletion is allowed, nor that something was deleted by us."""
+
+DEPLOYMENT_EVENTS = {cls.TYPE: cls for cls in _DEPLOYMENT_CLASSES}
+"""What belongs to no experiment: the stream `_deployment`."""
+
+EVENT_TYPES = RECORDER_EVENTS | {cls.TYPE: cls for cls in _SWEEPER_CLASSES} | DEPLOYMENT_EVENTS
+"""All event classes, by the name of their type."""
+
+__all__ = [
+    "DEPLOYMENT_EVENTS",
+    "EVENT_TYPES",
+    "RECORDER_EVENTS",
+    "CancelReason",
+    "CheckpointAdopted",
+    "CheckpointMissing",
+    "CheckpointPinned",
+    "CheckpointPurged",
+    "CheckpointRestored",
+    "CheckpointSaved",
+    "CheckpointTrashed",
+    "CheckpointUnpinned",
+    "Count",
+    "Event",
+    "EvictionCancelled",
+    "EvictionDecided",
+    "EvictionFailed",
+    "ExperimentFinished",
+    "ExperimentRegistered",
+    "LimitRemoved",
+    "LimitSet",
+    "NewEvent",
+    "PolicyParameters",
+    "PurgeDecided",
+    "Quantile",
+    "RecordedEvent",
+    "SizeBytes",
+    "StoreAdded",
+    "StoreRemoved",
+    "SweepFinished",
+    "SweepStarted",
+    "TrialCompleted",
+    "TrialFailed",
+    "TrialPaused",
+    "TrialReported",
+    "TrialResumed",
+    "TrialStarted",
+    "TrialStopped",
+    "is_instant",
+]

@@ -1,0 +1,80 @@
+"""Events about a checkpoint, other than its eviction."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from quota.domain.events.base import Count, Event, SizeBytes, id_refusal
+from quota.domain.locations import location_problem
+from quota.domain.refusal import Refusal, RefusalKind
+
+
+class CheckpointEvent(Event, frozen=True, kw_only=True):
+    """Base of the events about one checkpoint.
+
+    Attributes:
+        trial_id: The trial whose checkpoint it is.
+        uri: Where it lies, e.g. `file:///scratch/hpo/trial-7`.
+    """
+
+    trial_id: str
+    uri: str
+
+    @property
+    def about_trial(self) -> str | None:
+        """The trial whose checkpoint it is."""
+        return self.trial_id
+
+    def refusal(self) -> Refusal | None:
+        """Check the trial's id and the location."""
+        refusal = id_refusal("trial_id", self.trial_id)
+        if refusal is not None:
+            return refusal
+        problem = location_problem(self.uri)
+        return None if problem is None else Refusal(RefusalKind.PATH, "uri", self.uri, problem)
+
+
+class CheckpointSaved(CheckpointEvent, frozen=True, kw_only=True):
+    """A trial has written a checkpoint. What it wrote to the same place before is no more.
+
+    Attributes:
+        size_bytes: Size of all its files.
+        resource: Units that the trial had consumed when it was written.
+    """
+
+    TYPE: ClassVar[str] = "checkpoint_saved"
+
+    size_bytes: SizeBytes
+    resource: Count
+
+
+class CheckpointPinned(CheckpointEvent, frozen=True, kw_only=True):
+    """A checkpoint is not to be evicted until it is unpinned."""
+
+    TYPE: ClassVar[str] = "checkpoint_pinned"
+
+
+class CheckpointUnpinned(CheckpointEvent, frozen=True, kw_only=True):
+    """A checkpoint may be evicted again."""
+
+    TYPE: ClassVar[str] = "checkpoint_unpinned"
+
+
+class CheckpointMissing(CheckpointEvent, frozen=True, kw_only=True):
+    """A checkpoint is no longer at its place though no eviction of ours took it, e.g. its tuner deleted it."""
+
+    TYPE: ClassVar[str] = "checkpoint_missing"
+
+
+class CheckpointAdopted(CheckpointEvent, frozen=True, kw_only=True):
+    """A checkpoint that lay in a store without an event of its own was put under management.
+
+    Attributes:
+        size_bytes: Size of all its files.
+        resource: Units that the trial had consumed when it was written, as far as known.
+    """
+
+    TYPE: ClassVar[str] = "checkpoint_adopted"
+
+    size_bytes: SizeBytes
+    resource: Count

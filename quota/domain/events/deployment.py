@@ -1,0 +1,164 @@
+"""Events of the stream `_deployment`: what belongs to no experiment."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from quota.domain.events.base import Count, Event, Quantile, SizeBytes, id_refusal
+from quota.domain.locations import location_problem
+from quota.domain.refusal import Refusal, RefusalKind
+
+EXPERIMENT_SCOPE = "experiment:"
+ALL_EXPERIMENTS_SCOPE = "experiments"
+
+
+class StoreAdded(Event, frozen=True, kw_only=True):
+    """An operator allowed deletion below a root.
+
+    Attributes:
+        uri: The root, e.g. `file:///scratch/hpo`.
+    """
+
+    TYPE: ClassVar[str] = "store_added"
+
+    uri: str
+
+    def refusal(self) -> Refusal | None:
+        """Check the root."""
+        problem = location_problem(self.uri)
+        return None if problem is None else Refusal(RefusalKind.PATH, "uri", self.uri, problem)
+
+
+class StoreRemoved(Event, frozen=True, kw_only=True):
+    """An operator forbade deletion below a root.
+
+    Attributes:
+        uri: The root, as it was added.
+    """
+
+    TYPE: ClassVar[str] = "store_removed"
+
+    uri: str
+
+
+class LimitSet(Event, frozen=True, kw_only=True):
+    """An operator set a limit; one with the same scope and measure is replaced.
+
+    Attributes:
+        scope: What it holds for: `experiment:<id>`, or `experiments` for each experiment without one of its own.
+        measure: What is counted. `checkpoints`: each stored checkpoint of a trial that may still run, where a
+            running trial counts at least one, written or not.
+        high: A sweep starts above this many.
+        low: A sweep stops at this many; equal to `high` where there is no room between.
+    """
+
+    TYPE: ClassVar[str] = "limit_set"
+
+    scope: str
+    measure: Literal["checkpoints"]
+    high: Count
+    low: Count
+
+    def refusal(self) -> Refusal | None:
+        """Check the scope and the watermarks."""
+        if self.low > self.high:
+            reason = f"the low watermark must not be above the high one, which is {self.high}"
+            return Refusal(RefusalKind.NUMBER, "low", self.low, reason)
+        return scope_refusal(self.scope)
+
+
+class LimitRemoved(Event, frozen=True, kw_only=True):
+    """An operator removed a limit.
+
+    Attributes:
+        scope: As it was set.
+        measure: As it was set.
+    """
+
+    TYPE: ClassVar[str] = "limit_removed"
+
+    scope: str
+    measure: Literal["checkpoints"]
+
+
+class PolicyParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """By which rule a sweep chooses, with all that the rule depends on.
+
+    Attributes:
+        policy: Its name.
+        approx_steps: Most steps of the first-passage recursion.
+        prior_mean: Mean of the estimators' Beta prior.
+        prior_size: Effective sample size of that prior.
+        min_data_at_rung: From how many data on a rung's own estimator is used.
+        seed: What the policy `random` draws by; None for all others.
+    """
+
+    policy: Literal["syne-tune", "by_level", "random"] = "syne-tune"
+    approx_steps: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 25
+    prior_mean: Quantile = 0.33
+    prior_size: Annotated[float, msgspec.Meta(gt=0)] = 2.0
+    min_data_at_rung: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 5
+    seed: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+
+    def refusal(self) -> Refusal | None:
+        """Check what types do not: a finite prior, and a seed just where one is used."""
+        if not math.isfinite(self.prior_size):
+            reason = "the prior's size must be a finite number above 0"
+            return Refusal(RefusalKind.NUMBER, "prior_size", self.prior_size, reason)
+        if (self.policy == "random") != (self.seed is not None):
+            reason = "the policy `random` needs a seed, and no other policy takes one"
+            return Refusal(RefusalKind.NUMBER, "seed", self.seed, reason)
+        return None
+
+
+class SweepStarted(Event, frozen=True, kw_only=True):
+    """A sweep begins.
+
+    Attributes:
+        sweep_id: UUID of the sweep.
+        parameters: By which rule it chooses.
+        software_version: Version of this package.
+    """
+
+    TYPE: ClassVar[str] = "sweep_started"
+
+    sweep_id: str
+    parameters: PolicyParameters
+    software_version: str
+
+
+class SweepFinished(Event, frozen=True, kw_only=True):
+    """A sweep has ended.
+
+    Attributes:
+        sweep_id: UUID of the sweep.
+        decided: How many evictions it decided.
+        evicted: How many checkpoints it took away, those of earlier sweeps' open claims included.
+        failed: How many evictions the store refused.
+        cancelled: How many evictions lost their reason before the store was asked.
+        freed_bytes: Bytes freed by purging.
+        exceeded: Scopes of the limits that still do not hold.
+    """
+
+    TYPE: ClassVar[str] = "sweep_finished"
+
+    sweep_id: str
+    decided: SizeBytes
+    evicted: SizeBytes
+    failed: SizeBytes
+    cancelled: SizeBytes
+    freed_bytes: SizeBytes
+    exceeded: tuple[str, ...] = ()
+
+
+def scope_refusal(scope: str) -> Refusal | None:
+    """Check what a limit holds for."""
+    if scope == ALL_EXPERIMENTS_SCOPE:
+        return None
+    if not scope.startswith(EXPERIMENT_SCOPE):
+        reason = f"a scope is `{EXPERIMENT_SCOPE}<id>` or `{ALL_EXPERIMENTS_SCOPE}`"
+        return Refusal(RefusalKind.IDENTITY, "scope", scope, reason)
+    return id_refusal("scope", scope.removeprefix(EXPERIMENT_SCOPE))

@@ -1,0 +1,145 @@
+"""Events of the eviction protocol: what was decided, with all its inputs, and what became of it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from quota.domain.events.base import Event
+from quota.domain.events.deployment import PolicyParameters
+from quota.domain.manifest import Manifest
+
+CancelReason = Literal["resumed", "saved_again", "pinned", "missing"]
+
+
+class DecisionEvent(Event, frozen=True, kw_only=True):
+    """Base of the events about one decision.
+
+    Attributes:
+        decision_id: UUID of the decision; also the name of its claim in the store's trash.
+        trial_id: The trial whose checkpoint it is about.
+    """
+
+    decision_id: str
+    trial_id: str
+
+    @property
+    def about_trial(self) -> str | None:
+        """The trial whose checkpoint it is about."""
+        return self.trial_id
+
+
+class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
+    """A checkpoint is claimed for eviction. Committed before any byte is touched.
+
+    Attributes:
+        sweep_id: The sweep that decided.
+        uri: The checkpoint's location.
+        checkpoint_position: Position of the event that saved it: a later save to the same place is another
+            checkpoint, and not claimed.
+        size_bytes: Size of all that `manifest` names.
+        manifest: What it consists of. Nothing else is deleted.
+        reason: `paused` (its trial may be missed least) or `superseded` (its trial has a newer one).
+        state_position: Position of the stream up to which the inputs below reflect it.
+        place: Place in the order of eviction, from 1.
+        limit_scope: The limit that called for it.
+        limit_high: Its high watermark.
+        limit_low: Its low watermark.
+        usage: What was counted when the sweep planned.
+        parameters: By which rule it was chosen.
+        level: Level that the trial is paused at.
+        metric: The value that it is ranked by there.
+        rank: Its rank in the rung, from 1.
+        rung_length: Entries of the rung, promoted ones included.
+        promotion_quantile: The rung's.
+        estimator: Whether the `rung`'s own estimator or the `overall` one was used.
+        estimator_ones: Data of that estimator that were better or equal.
+        estimator_total: All its data.
+        p_better: Its posterior mean.
+        time_ratio: Time remaining / time elapsed.
+        resume_probability: Probability that the trial is resumed.
+        score: Expected resource lost.
+    """
+
+    TYPE: ClassVar[str] = "eviction_decided"
+
+    sweep_id: str
+    uri: str
+    checkpoint_position: int
+    size_bytes: int
+    manifest: Manifest
+    reason: Literal["paused", "superseded"]
+    state_position: int
+    place: int
+    limit_scope: str
+    limit_high: int
+    limit_low: int
+    usage: int
+    parameters: PolicyParameters
+    level: int | None = None
+    metric: float | None = None
+    rank: int | None = None
+    rung_length: int | None = None
+    promotion_quantile: float | None = None
+    estimator: Literal["rung", "overall"] | None = None
+    estimator_ones: int | None = None
+    estimator_total: int | None = None
+    p_better: float | None = None
+    time_ratio: float | None = None
+    resume_probability: float | None = None
+    score: float | None = None
+
+
+class CheckpointTrashed(DecisionEvent, frozen=True, kw_only=True):
+    """The store has moved a claimed checkpoint to its trash. It can be restored."""
+
+    TYPE: ClassVar[str] = "checkpoint_trashed"
+
+
+class PurgeDecided(DecisionEvent, frozen=True, kw_only=True):
+    """A trashed checkpoint is about to be deleted for good. From here on a resume is told that it is gone."""
+
+    TYPE: ClassVar[str] = "purge_decided"
+
+
+class CheckpointPurged(DecisionEvent, frozen=True, kw_only=True):
+    """An evicted checkpoint is gone for good.
+
+    Attributes:
+        freed_bytes: Size of all that the manifest names; none of it is left.
+    """
+
+    TYPE: ClassVar[str] = "checkpoint_purged"
+
+    freed_bytes: int
+
+
+class EvictionFailed(DecisionEvent, frozen=True, kw_only=True):
+    """The store could not do a decision's next step. A trashed checkpoint stays trashed, a claimed one is free.
+
+    Attributes:
+        step: Which step it was.
+        error: What the store said.
+    """
+
+    TYPE: ClassVar[str] = "eviction_failed"
+
+    step: Literal["trash", "purge"]
+    error: str
+
+
+class EvictionCancelled(DecisionEvent, frozen=True, kw_only=True):
+    """A claim was given up before the store was asked to act.
+
+    Attributes:
+        reason: The trial was resumed or saved again, or the checkpoint was pinned or is missing.
+    """
+
+    TYPE: ClassVar[str] = "eviction_cancelled"
+
+    reason: CancelReason
+
+
+class CheckpointRestored(DecisionEvent, frozen=True, kw_only=True):
+    """A trashed checkpoint is back at its place."""
+
+    TYPE: ClassVar[str] = "checkpoint_restored"

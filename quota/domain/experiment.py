@@ -1,0 +1,295 @@
+"""The state of one experiment: what its stream of events adds up to.
+
+The records here have the fields of the projections' rows (their tables name the same columns), so that a state can
+be stored, loaded and folded further, and comes out the same as one folded from the beginning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from quota.domain.events import EvictionDecided
+from quota.domain.rung import Rung
+
+TrialStatus = Literal["running", "paused", "stopped", "completed", "failed"]
+CheckpointState = Literal["stored", "claimed", "trashed", "purging", "purged", "missing"]
+Outcome = Literal["claimed", "trashed", "purging", "purged", "restored", "cancelled", "failed"]
+
+FIRST_RETRY = timedelta(minutes=1)
+LAST_RETRY = timedelta(days=1)
+"""What a store refused is tried again after one minute, then two, four … and at last once a day."""
+
+OVERALL = 0
+"""The level under which the overall estimator is kept; no rung has it."""
+
+
+def may_retry(failures: int, failed_at: datetime | None, now: datetime) -> bool:
+    """Tell whether what the store refused `failures` times may be tried again."""
+    if failed_at is None:
+        return True
+    doublings = min(failures - 1, 16)
+    wait: timedelta = min(FIRST_RETRY * (1 << doublings), LAST_RETRY)
+    return failed_at + wait <= now
+
+
+@dataclass(slots=True)
+class Experiment:
+    """What an experiment is and what became of it.
+
+    Attributes:
+        mode: `min` or `max`.
+        max_resource: Resource at which a trial is complete.
+        max_wallclock_seconds: Its length; None where it is open-ended.
+        labels: What it is labelled with.
+        started_at: When it began: the sender's time, or the database's where the sender's lies in the future.
+        finished_at: When it ended.
+        trials_resumed: How often a trial was resumed.
+        trials_resumed_without_checkpoint: How often that trial had lost all its checkpoints.
+        lost_resource: Resource that those trials have to consume again.
+        checkpoints_evicted: How many checkpoints went to the trash.
+    """
+
+    mode: Literal["min", "max"]
+    max_resource: int
+    max_wallclock_seconds: float | None
+    labels: dict[str, str]
+    started_at: datetime
+    finished_at: datetime | None = None
+    trials_resumed: int = 0
+    trials_resumed_without_checkpoint: int = 0
+    lost_resource: int = 0
+    checkpoints_evicted: int = 0
+
+
+@dataclass(slots=True)
+class Trial:
+    """One trial.
+
+    Attributes:
+        trial_id: Its id.
+        status: What it does now.
+        bracket: Its bracket.
+        started_at: When it started, by the sender's clock.
+        resource: Units consumed, as last reported.
+        metric: As last reported.
+        level: The rung level that it was last paused at.
+        resumes: How often it was resumed.
+        lost_resource: Resource that it has to consume again, over all resumes.
+        stored_checkpoints: How many of its checkpoints are stored.
+    """
+
+    trial_id: str
+    status: TrialStatus
+    bracket: int
+    started_at: datetime
+    resource: int | None = None
+    metric: float | None = None
+    level: int | None = None
+    resumes: int = 0
+    lost_resource: int = 0
+    stored_checkpoints: int = 0
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it will never run again."""
+        return self.status not in {"running", "paused"}
+
+    @property
+    def held_checkpoints(self) -> int:
+        """What it counts for under a limit on checkpoints: a running trial at least one, written or not."""
+        if self.status == "running":
+            return max(1, self.stored_checkpoints)
+        return self.stored_checkpoints if self.status == "paused" else 0
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """What a trial has written to one place, the latest of it.
+
+    Attributes:
+        uri: The place.
+        trial_id: Whose it is.
+        state: Where it is now.
+        size_bytes: Size of all its files.
+        resource: Units that the trial had consumed when it was written.
+        saved_position: Position of the event that saved it.
+        saved_at: When that was, by the sender's clock.
+        pinned: Whether it must not be evicted.
+        decision_id: The decision that claims it or has taken it.
+        failures: How often the store refused to evict it.
+        failed_at: When it last did.
+    """
+
+    uri: str
+    trial_id: str
+    state: CheckpointState
+    size_bytes: int
+    resource: int
+    saved_position: int
+    saved_at: datetime
+    pinned: bool = False
+    decision_id: str | None = None
+    failures: int = 0
+    failed_at: datetime | None = None
+
+
+@dataclass(slots=True)
+class Estimator:
+    """Counts of a Beta-binomial estimator.
+
+    Attributes:
+        ones: Data where a new report was better than a paused trial, or equal.
+        total: All data.
+    """
+
+    ones: int = 0
+    total: int = 0
+
+    def posterior_mean(self, prior_mean: float, prior_size: float) -> float:
+        """Return the mean of p given the counts and a Beta prior (DESIGN.md, section 6)."""
+        return (prior_mean * prior_size + self.ones) / (prior_size + self.total)
+
+
+@dataclass(slots=True)
+class Decision:
+    """A decision to evict, and what became of it.
+
+    Attributes:
+        decided: The decision with all its inputs.
+        decided_position: Position of its event.
+        decided_at: When it was decided.
+        actor: Who ran the sweep.
+        outcome: How far it has come.
+        outcome_at: When that was.
+        freed_bytes: Bytes freed by purging.
+        failures: How often the store refused a step.
+        failed_at: When it last did.
+        error: What the store said then, or why the claim was given up.
+    """
+
+    decided: EvictionDecided
+    decided_position: int
+    decided_at: datetime
+    actor: str
+    outcome: Outcome = "claimed"
+    outcome_at: datetime | None = None
+    freed_bytes: int = 0
+    failures: int = 0
+    failed_at: datetime | None = None
+    error: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to be done about it."""
+        return self.outcome in {"claimed", "trashed", "purging"}
+
+
+@dataclass(slots=True)
+class Usage:
+    """What an experiment holds.
+
+    Attributes:
+        held_checkpoints: What counts under a limit on checkpoints: the stored ones of trials that may still run, a
+            running trial at least one.
+        running_trials: Trials that run.
+        stored_checkpoints: Checkpoints at their places.
+        stored_bytes: Their sizes.
+        claimed_checkpoints: Checkpoints that are about to be moved to the trash.
+        claimed_bytes: Their sizes.
+        trashed_checkpoints: Checkpoints in the trash, and still on the disk.
+        trashed_bytes: Their sizes.
+        freed_bytes: Bytes freed so far.
+    """
+
+    held_checkpoints: int = 0
+    running_trials: int = 0
+    stored_checkpoints: int = 0
+    stored_bytes: int = 0
+    claimed_checkpoints: int = 0
+    claimed_bytes: int = 0
+    trashed_checkpoints: int = 0
+    trashed_bytes: int = 0
+    freed_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Touched:
+    """Which records have changed since they were last stored.
+
+    Attributes:
+        experiment: Whether the experiment itself has (usage included).
+        trials: Ids of trials.
+        rungs: Levels of rungs whose length changed.
+        rung_entries: (level, trial id).
+        estimators: Levels.
+        checkpoints: URIs.
+        decisions: By decision id. Decisions that have ended are held here only, until they are stored.
+        flags: Position and reason of events that were kept without effect, or whose time is not used.
+    """
+
+    experiment: bool = False
+    trials: set[str] = field(default_factory=set)
+    rungs: set[int] = field(default_factory=set)
+    rung_entries: set[tuple[int, str]] = field(default_factory=set)
+    estimators: set[int] = field(default_factory=set)
+    checkpoints: set[str] = field(default_factory=set)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    flags: list[tuple[int, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ExperimentState:
+    """All that an experiment's stream adds up to, up to `position`.
+
+    Attributes:
+        experiment_id: The stream.
+        position: Position of the last event that is in it; 0 before the first.
+        experiment: None until it is registered.
+        trials: By id.
+        rungs: By level, rising.
+        estimators: By level; the overall one under `OVERALL`.
+        checkpoints: By URI.
+        trial_uris: Each trial's checkpoints, oldest first.
+        trials_with_superseded: Trials that may still run and have more than one stored checkpoint.
+        decisions: The open ones, by id.
+        usage: What it holds.
+        touched: What has changed since it was last stored.
+    """
+
+    experiment_id: str
+    position: int = 0
+    experiment: Experiment | None = None
+    trials: dict[str, Trial] = field(default_factory=dict)
+    rungs: dict[int, Rung] = field(default_factory=dict)
+    estimators: dict[int, Estimator] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
+    trial_uris: dict[str, list[str]] = field(default_factory=dict)
+    trials_with_superseded: set[str] = field(default_factory=set)
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
+    touched: Touched = field(default_factory=Touched)
+
+    @property
+    def registered(self) -> Experiment:
+        """The experiment.
+
+        Raises:
+            LookupError: it is not registered.
+        """
+        if self.experiment is None:
+            raise LookupError(self.experiment_id)
+        return self.experiment
+
+    def newest_stored(self, trial_id: str) -> Checkpoint | None:
+        """Return the checkpoint that a resume would load, or None where nothing is stored."""
+        for uri in reversed(self.trial_uris.get(trial_id, [])):
+            if self.checkpoints[uri].state == "stored":
+                return self.checkpoints[uri]
+        return None
+
+    def superseded(self, trial_id: str) -> list[Checkpoint]:
+        """Return the trial's stored checkpoints that are not its newest stored one, oldest first."""
+        checkpoints = (self.checkpoints[uri] for uri in self.trial_uris.get(trial_id, []))
+        return [checkpoint for checkpoint in checkpoints if checkpoint.state == "stored"][:-1]

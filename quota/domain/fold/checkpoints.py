@@ -1,0 +1,75 @@
+"""How events about checkpoints, other than their eviction, change the state."""
+
+from __future__ import annotations
+
+from quota.domain.events import (
+    CheckpointAdopted,
+    CheckpointMissing,
+    CheckpointPinned,
+    CheckpointSaved,
+    CheckpointUnpinned,
+    Event,
+    RecordedEvent,
+)
+from quota.domain.experiment import Checkpoint, ExperimentState
+from quota.domain.fold.accounting import count_new, resize, set_checkpoint_state
+from quota.domain.fold.trials import Handler
+
+
+def _saved(state: ExperimentState, event: RecordedEvent, payload: CheckpointSaved | CheckpointAdopted) -> None:
+    uris = state.trial_uris.setdefault(payload.trial_id, [])
+    checkpoint = state.checkpoints.get(payload.uri)
+    if checkpoint is None:
+        checkpoint = Checkpoint(
+            uri=payload.uri,
+            trial_id=payload.trial_id,
+            state="stored",
+            size_bytes=payload.size_bytes,
+            resource=payload.resource,
+            saved_position=event.position,
+            saved_at=event.occurred_at,
+        )
+        state.checkpoints[payload.uri] = checkpoint
+        uris.append(payload.uri)
+        count_new(state, checkpoint)
+        return
+    if checkpoint.state in {"trashed", "purging"}:
+        # The earlier one stays in the trash; its decision goes on by itself.
+        state.usage.trashed_checkpoints += 1
+        state.usage.trashed_bytes += checkpoint.size_bytes
+    if checkpoint.state != "stored":
+        set_checkpoint_state(state, checkpoint, "stored")
+    resize(state, checkpoint, payload.size_bytes)
+    checkpoint.resource = payload.resource
+    checkpoint.saved_position = event.position
+    checkpoint.saved_at = event.occurred_at
+    checkpoint.decision_id = None
+    checkpoint.failures, checkpoint.failed_at = 0, None
+    uris.remove(payload.uri)
+    uris.append(payload.uri)
+
+
+def _pin(*, pinned: bool) -> Handler:
+    def change(state: ExperimentState, _: RecordedEvent, payload: CheckpointPinned | CheckpointUnpinned) -> None:
+        state.checkpoints[payload.uri].pinned = pinned
+        state.touched.checkpoints.add(payload.uri)
+
+    return change
+
+
+def _missing(state: ExperimentState, event: RecordedEvent, payload: CheckpointMissing) -> None:
+    checkpoint = state.checkpoints[payload.uri]
+    if checkpoint.state in {"stored", "claimed"}:
+        set_checkpoint_state(state, checkpoint, "missing")
+        checkpoint.decision_id = None
+    else:
+        state.touched.flags.append((event.position, "gone_before"))
+
+
+HANDLERS: dict[type[Event], Handler] = {
+    CheckpointSaved: _saved,
+    CheckpointAdopted: _saved,
+    CheckpointPinned: _pin(pinned=True),
+    CheckpointUnpinned: _pin(pinned=False),
+    CheckpointMissing: _missing,
+}

@@ -1,0 +1,153 @@
+"""How events about an experiment and its trials change the state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from quota.domain.events import (
+    Event,
+    ExperimentFinished,
+    ExperimentRegistered,
+    RecordedEvent,
+    TrialCompleted,
+    TrialFailed,
+    TrialPaused,
+    TrialReported,
+    TrialResumed,
+    TrialStarted,
+    TrialStopped,
+)
+from quota.domain.events.trial import TrialEvent
+from quota.domain.experiment import OVERALL, Estimator, Experiment, ExperimentState, Trial, TrialStatus
+from quota.domain.fold.accounting import count_new_trial, set_trial_status
+from quota.domain.rung import Rung, RungEntry, rank_value
+
+Handler = Callable[..., None]
+"""Takes the state, the event in its envelope, and its payload, which is of the class that it is listed under."""
+
+
+def _registered(state: ExperimentState, event: RecordedEvent, payload: ExperimentRegistered) -> None:
+    if state.experiment is not None:
+        state.touched.flags.append((event.position, "registered_before"))
+        return
+    # A clock that runs ahead would make the elapsed time negative.
+    state.experiment = Experiment(
+        mode=payload.mode,
+        max_resource=payload.max_resource,
+        max_wallclock_seconds=payload.max_wallclock_seconds,
+        labels=dict(payload.labels),
+        started_at=min(event.occurred_at, event.recorded_at),
+    )
+    for level, quantile in zip(payload.rung_levels, payload.promotion_quantiles, strict=True):
+        state.rungs[level] = Rung(level, quantile)
+        state.estimators[level] = Estimator()
+    state.estimators[OVERALL] = Estimator()
+    state.touched.experiment = True
+    state.touched.rungs.update(state.rungs)
+    state.touched.estimators.update(state.estimators)
+
+
+def _finished(state: ExperimentState, event: RecordedEvent, _: ExperimentFinished) -> None:
+    experiment = state.registered
+    if experiment.finished_at is not None:
+        state.touched.flags.append((event.position, "finished_before"))
+        return
+    experiment.finished_at = event.occurred_at
+    state.touched.experiment = True
+
+
+def _started(state: ExperimentState, event: RecordedEvent, payload: TrialStarted) -> None:
+    trial = Trial(
+        trial_id=payload.trial_id,
+        status="running",
+        bracket=payload.bracket,
+        started_at=min(event.occurred_at, event.recorded_at),
+    )
+    count_new_trial(state, trial)
+
+
+def _reported(state: ExperimentState, event: RecordedEvent, payload: TrialReported) -> None:
+    trial = state.trials[payload.trial_id]
+    if trial.status != "running":
+        state.touched.flags.append((event.position, "late_report"))
+        return
+    trial.resource = payload.resource
+    trial.metric = payload.metric
+    state.touched.trials.add(trial.trial_id)
+    rung = state.rungs.get(payload.resource)
+    if rung is None:
+        return
+    value = rank_value(state.registered.mode, payload.metric)
+    ones, total = rung.compare(value, trial.trial_id)
+    if total:
+        for level in (rung.level, OVERALL):
+            state.estimators[level].ones += ones
+            state.estimators[level].total += total
+            state.touched.estimators.add(level)
+
+
+def _paused(state: ExperimentState, event: RecordedEvent, payload: TrialPaused) -> None:
+    trial = state.trials[payload.trial_id]
+    rung = state.rungs[payload.level]
+    rung.place(
+        RungEntry(
+            trial_id=trial.trial_id,
+            metric=payload.metric,
+            rank_value=rank_value(state.registered.mode, payload.metric),
+            placed_position=event.position,
+        )
+    )
+    state.touched.rungs.add(rung.level)
+    state.touched.rung_entries.add((rung.level, trial.trial_id))
+    trial.level = rung.level
+    set_trial_status(state, trial, "paused")
+
+
+def _resumed(state: ExperimentState, event: RecordedEvent, payload: TrialResumed) -> None:
+    trial = state.trials[payload.trial_id]
+    rung = state.rungs[payload.level]
+    entry = rung.entries[trial.trial_id]
+    rung.place(
+        RungEntry(
+            trial_id=entry.trial_id,
+            metric=entry.metric,
+            rank_value=entry.rank_value,
+            placed_position=event.position,
+            promoted=True,
+        )
+    )
+    state.touched.rung_entries.add((rung.level, trial.trial_id))
+    checkpoint = state.newest_stored(trial.trial_id)
+    surviving = 0 if checkpoint is None else checkpoint.resource
+    lost = max(0, payload.level - surviving)
+    trial.resumes += 1
+    trial.lost_resource += lost
+    experiment = state.registered
+    experiment.trials_resumed += 1
+    experiment.trials_resumed_without_checkpoint += checkpoint is None
+    experiment.lost_resource += lost
+    set_trial_status(state, trial, "running")
+
+
+def _end(status: TrialStatus) -> Handler:
+    def ended(state: ExperimentState, event: RecordedEvent, payload: TrialEvent) -> None:
+        trial = state.trials[payload.trial_id]
+        if trial.has_ended:
+            state.touched.flags.append((event.position, "ended_before"))
+            return
+        set_trial_status(state, trial, status)
+
+    return ended
+
+
+HANDLERS: dict[type[Event], Handler] = {
+    ExperimentRegistered: _registered,
+    ExperimentFinished: _finished,
+    TrialStarted: _started,
+    TrialReported: _reported,
+    TrialPaused: _paused,
+    TrialResumed: _resumed,
+    TrialStopped: _end("stopped"),
+    TrialCompleted: _end("completed"),
+    TrialFailed: _end("failed"),
+}

@@ -1,0 +1,148 @@
+"""From parsed JSON to an event, strictly: what is refused, and which field is to blame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from quota.domain.events import EVENT_TYPES, Event, NewEvent
+from quota.domain.identifiers import event_id_problem, id_problem
+from quota.domain.refusal import Refusal, RefusalKind
+
+MAX_EVENT_BYTES = 64 * 1024
+NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+"""How a metric that JSON has no number for is written: as one of these texts."""
+
+_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_FIELD = re.compile(r"`(?P<name>[^`]+)`")
+_NUMERIC = re.compile(r"`(int|float)`")
+ENVELOPE_FIELDS = frozenset({"event_id", "experiment_id", "type", "schema_version", "occurred_at", "data"})
+_REQUIRED_FIELDS = ("experiment_id", "type", "occurred_at", "data")
+
+
+def payload_from(cls: type[Event], data: object) -> Event | Refusal:
+    """Turn `data`, as parsed from JSON, into an event of `cls`, or say what is wrong with it."""
+    if isinstance(data, dict) and isinstance(data.get("metric"), str):
+        data = data | {"metric": NON_FINITE.get(data["metric"], data["metric"])}
+    try:
+        payload = msgspec.convert(data, cls)
+    except msgspec.ValidationError as error:
+        return _refusal_from(str(error), data)
+    except RecursionError:
+        return Refusal(RefusalKind.IDENTITY, "data", "…", "it is nested too deeply")
+    return payload.refusal() or payload
+
+
+def recheck(payload: Event) -> Refusal | None:
+    """Check an event that was made in Python as strictly as one that came as JSON."""
+    checked = payload_from(type(payload), msgspec.to_builtins(payload))
+    return checked if isinstance(checked, Refusal) else None
+
+
+def event_from(
+    fields: Mapping[str, Any], *, actor: str, event_id: str | None, types: Mapping[str, type[Event]]
+) -> NewEvent | Refusal:
+    """Turn one JSON object of the wire form into an event, or say what is wrong with it.
+
+    Args:
+        fields: The object, with its values as parsed from JSON.
+        actor: Who sends it.
+        event_id: The id to use where the object has none; None where it must have one.
+        types: Which events this sender may send.
+    """
+    for name in fields:
+        if name not in ENVELOPE_FIELDS:
+            reason = f"no such field; an event has {', '.join(sorted(ENVELOPE_FIELDS))}"
+            return Refusal(RefusalKind.IDENTITY, name, fields[name], reason)
+    for name in _REQUIRED_FIELDS if event_id is not None else ("event_id", *_REQUIRED_FIELDS):
+        if name not in fields:
+            return Refusal(RefusalKind.IDENTITY, name, None, "this field is missing")
+    refusal = _envelope_refusal(fields, types)
+    if refusal is not None:
+        return refusal
+    occurred_at = instant_from(fields["occurred_at"])
+    if isinstance(occurred_at, Refusal):
+        return occurred_at
+    payload = payload_from(types[fields["type"]], fields["data"])
+    if isinstance(payload, Refusal):
+        return payload
+    return NewEvent(
+        event_id=fields.get("event_id", event_id),
+        experiment_id=fields["experiment_id"],
+        occurred_at=occurred_at,
+        actor=actor,
+        payload=payload,
+    )
+
+
+def _envelope_refusal(fields: Mapping[str, Any], types: Mapping[str, type[Event]]) -> Refusal | None:
+    identity = RefusalKind.IDENTITY
+    for name in ("event_id", "experiment_id", "type"):
+        if name in fields and not isinstance(fields[name], str):
+            return Refusal(identity, name, fields[name], "this must be text")
+    problem = event_id_problem(fields["event_id"]) if "event_id" in fields else None
+    if problem is not None:
+        return Refusal(identity, "event_id", fields["event_id"], problem)
+    problem = id_problem(fields["experiment_id"])
+    if problem is not None:
+        return Refusal(identity, "experiment_id", fields["experiment_id"], problem)
+    cls = types.get(fields["type"])
+    if cls is None:
+        known = ", ".join(types)
+        reason = "a recorder may not send this type" if fields["type"] in EVENT_TYPES else "no such type"
+        return Refusal(identity, "type", fields["type"], f"{reason}; known are {known}")
+    version = fields.get("schema_version", cls.SCHEMA_VERSION)
+    if isinstance(version, bool) or not isinstance(version, int) or version != cls.SCHEMA_VERSION:
+        reason = f"this software speaks version {cls.SCHEMA_VERSION} of {cls.TYPE}; upgrade the older side"
+        return Refusal(identity, "schema_version", version, reason)
+    return None
+
+
+def instant_from(text: object) -> datetime | Refusal:
+    """Turn ISO 8601 text with a zone into a time in UTC, or say what is wrong with it."""
+    example = "write ISO 8601 with a zone, e.g. 2026-11-23T15:00:00.123Z"
+    if not isinstance(text, str):
+        return Refusal(RefusalKind.TIME, "occurred_at", text, example)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return Refusal(RefusalKind.TIME, "occurred_at", text, f"this is no time; {example}")
+    if moment.utcoffset() is None:
+        return Refusal(RefusalKind.TIME, "occurred_at", text, f"it has no zone; {example}")
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        return Refusal(RefusalKind.TIME, "occurred_at", text, f"it lies outside the years 1 to 9999; {example}")
+
+
+def _refusal_from(message: str, data: object) -> Refusal:
+    """Read the field and its value out of msgspec's message."""
+    place = _PLACE.search(message)
+    path = place["path"] if place else ""
+    reason = message[: place.start()] if place else message
+    if reason.startswith(("Object contains unknown field", "Object missing required field")):
+        named = _FIELD.search(reason)
+        name = named["name"] if named else ""
+        field = f"{path}.{name}" if path else name
+        value = data.get(name) if isinstance(data, dict) else None
+        said = "no such field" if "unknown" in reason else "this field is missing"
+        return Refusal(RefusalKind.IDENTITY, field, value, f"{said}; see the event's documentation")
+    numeric = _NUMERIC.search(reason) is not None
+    kind = RefusalKind.NUMBER if numeric else RefusalKind.IDENTITY
+    return Refusal(kind, path or "data", _value_at(data, path), reason[:1].lower() + reason[1:])
+
+
+def _value_at(data: object, path: str) -> object:
+    """Follow a path such as `rung_levels[2]` or `labels[...]` as far as it leads."""
+    for step in re.findall(r"[^.\[\]]+", path):
+        if isinstance(data, dict) and step in data:
+            data = data[step]
+        elif isinstance(data, list | tuple) and step.isdecimal() and int(step) < len(data):
+            data = data[int(step)]
+        else:
+            break
+    return data
