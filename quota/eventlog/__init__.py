@@ -1,0 +1,1 @@
+"""The event log: append and read, nothing else. Rows never change."""

@@ -1,0 +1,212 @@
+"""Opening a database, and the two kinds of transactions: reading from a snapshot, and writing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pysqlite3
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from quota.errors import DatabaseUnavailable, SettingsRefused
+
+_NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "9p",
+        "afs",
+        "ceph",
+        "glusterfs",
+        "lustre",
+        "beegfs",
+        "gpfs",
+        "ncpfs",
+    }
+    | {"fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "orangefs"}
+)
+_BUSY_TIMEOUT_SECONDS = 60
+SUPPORTED = ("sqlite", "postgresql")
+
+
+class Database:
+    """An open database.
+
+    Args:
+        url: SQLAlchemy URL: `sqlite:///quota.db` or `postgresql+psycopg://user@host/name`.
+
+    Raises:
+        SettingsRefused: the URL is none of these, or names a SQLite file on a network file system.
+        DatabaseUnavailable: the driver is missing.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = parse_url(url)
+        self.url = parsed.render_as_string(hide_password=True)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        if self.is_sqlite:
+            self.path = sqlite_path(parsed)
+            self._writer = _sqlite_engine(parsed, query_only=False)
+            self._reader = _sqlite_engine(parsed, query_only=True)
+            return
+        self.path = None
+        try:
+            self._writer = create_engine(parsed)
+        except ModuleNotFoundError as error:
+            raise DatabaseUnavailable(
+                f"database {self.url}: the driver {error.name} is missing; "
+                "install it with: pip install 'checkpoint-quota[postgresql]'"
+            ) from error
+        self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Give a read-only connection that sees one moment of the database throughout.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        with self._translated(), self._reader.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Give a connection in a transaction, committed on leaving, rolled back on an exception.
+
+        On SQLite it holds the only write lock; writers wait their turn in order of arrival.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached or written to.
+        """
+        with self._translated(), self._turn(), self._writer.begin() as connection:
+            yield connection
+
+    def now(self, connection: Connection) -> datetime:
+        """Return the time by the database's clock: the host's on SQLite, the server's on PostgreSQL."""
+        if self.is_sqlite:
+            return datetime.now(UTC)
+        moment: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+        return moment.astimezone(UTC)
+
+    def server_version(self) -> str:
+        """Return the name and version of the database's engine."""
+        if self.is_sqlite:
+            return f"SQLite {pysqlite3.sqlite_version}"
+        with self.read() as connection:
+            version = connection.execute(text("SHOW server_version")).scalar_one()
+        return f"PostgreSQL {version}"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._writer.dispose()
+        self._reader.dispose()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Queue for SQLite's write lock. Its own busy wait polls, and starves whoever polls at the wrong time."""
+        if self.path is None:
+            yield
+            return
+        descriptor = os.open(f"{self.path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise DatabaseUnavailable(f"database {self.url}: {_first_line(error)}") from error
+        except OSError as error:
+            if error.filename is None or self.path is None or not str(error.filename).startswith(str(self.path)):
+                raise
+            raise DatabaseUnavailable(f"database {self.url}: {error.strerror}: {error.filename}") from error
+
+
+def _first_line(error: DBAPIError) -> str:
+    return (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
+
+
+def parse_url(url: str) -> URL:
+    """Check a database URL.
+
+    Raises:
+        SettingsRefused: it is not one of SQLite or PostgreSQL, or names a SQLite file that cannot serve.
+    """
+    advice = "use sqlite:///quota.db or postgresql+psycopg://user@host/name"
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise SettingsRefused("database", "url", url, f"this is no database URL; {advice}") from error
+    shown = parsed.render_as_string(hide_password=True)
+    if backend not in SUPPORTED:
+        raise SettingsRefused("database", "url", shown, f"{backend} is not supported; {advice}")
+    if backend == "postgresql":
+        return parsed.set(drivername="postgresql+psycopg")
+    path = sqlite_path(parsed)
+    if path is None:
+        raise SettingsRefused("database", "url", shown, f"the log must outlive the process; {advice}")
+    kind = file_system_of(path)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        reason = f"it lies on a network file system ({kind}), where SQLite's locks do not hold; use PostgreSQL"
+        raise SettingsRefused("database", "url", shown, reason)
+    return parsed.set(drivername="sqlite+pysqlite")
+
+
+def sqlite_path(url: URL) -> Path | None:
+    """Return the file that a SQLite URL names; None where it names none."""
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        return None
+    return Path(url.database)
+
+
+def file_system_of(path: Path) -> str:
+    """Return the type of the file system that `path` lies on, or would; empty where the system does not say."""
+    mounts = Path("/proc/self/mountinfo")
+    if not mounts.exists():
+        return ""
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    for line in mounts.read_text(errors="surrogateescape").splitlines():
+        before, _, after = line.partition(" - ")
+        mount = before.split(" ")[4].encode().decode("unicode_escape")
+        inside = mount in {"/", real} or real.startswith(f"{mount}/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, after.split(" ")[0]
+    return kind
+
+
+def _sqlite_engine(url: URL, *, query_only: bool) -> Engine:
+    engine = create_engine(url, module=pysqlite3, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own class
+        # The driver is not to begin transactions by itself: it would begin them deferred.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        # With NORMAL a power cut can lose the intent of a deletion that has happened.
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA recursive_triggers = ON")
+        connection.execute("PRAGMA mmap_size = 0")
+        if query_only:
+            connection.execute("PRAGMA query_only = ON")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A deferred begin of a writer fails when another writes in between.
+        connection.exec_driver_sql("BEGIN DEFERRED" if query_only else "BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,49 @@
+"""Whose each checkpoint location is, over all experiments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, insert, or_, select
+
+from quota.domain.locations import parse_location
+from quota.eventlog.tables import checkpoint_locations
+
+_LOCK = 0x71756F7461  # "quota"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """A location that is taken, or contains or lies in one that is.
+
+    Attributes:
+        location: The one that is taken.
+        experiment_id: Whose it is.
+        trial_id: Whose it is.
+    """
+
+    location: str
+    experiment_id: str
+    trial_id: str
+
+
+def take_location(connection: Connection, experiment_id: str, trial_id: str, uri: str) -> Overlap | None:
+    """Take a location for a trial, in the caller's transaction.
+
+    Returns:
+        What is in the way, or None where the location is the trial's now.
+    """
+    table = checkpoint_locations
+    location = parse_location(uri)
+    if connection.dialect.name == "postgresql":
+        # Two trials of two experiments could otherwise take overlapping locations at the same moment.
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    # Everything below `…/trial-1/` sorts before `…/trial-10`, since `0` follows `/`.
+    below = (table.c.location >= location.key) & (table.c.location < f"{location.key[:-1]}0")
+    query = select(table).where(or_(below, table.c.location.in_(location.ancestors())))
+    for row in connection.execute(query.order_by(table.c.location)):
+        if (row.location, row.experiment_id, row.trial_id) != (location.key, experiment_id, trial_id):
+            return Overlap(row.location, row.experiment_id, row.trial_id)
+        return None
+    connection.execute(insert(table).values(location=location.key, experiment_id=experiment_id, trial_id=trial_id))
+    return None

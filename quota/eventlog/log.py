@@ -1,0 +1,270 @@
+"""Appending to streams under their locks, and reading them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from quota.domain.events import NewEvent, RecordedEvent
+from quota.errors import IdentityRefused, LogCorrupt
+from quota.eventlog.chain import GENESIS, ChainedRow, chain_hash
+from quota.eventlog.codec import Codec, encode
+from quota.eventlog.database import Database
+from quota.eventlog.tables import events, streams
+
+PAGE = 1_000
+_IDS_A_QUERY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an append answers for one event.
+
+    Attributes:
+        event_id: The event.
+        experiment_id: Its stream.
+        position: Its position there.
+        stored_before: Whether the log held it already, so that this append changed nothing.
+    """
+
+    event_id: str
+    experiment_id: str
+    position: int
+    stored_before: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An event that is encoded already, so that nothing is encoded under a lock."""
+
+    event: NewEvent
+    data: str
+
+    @classmethod
+    def of(cls, new: NewEvent) -> Prepared:
+        """Encode `new`."""
+        return cls(new, encode(new.payload))
+
+
+@dataclass(slots=True)
+class LockedStream:
+    """A stream whose lock is held: nobody else appends to it until the transaction ends.
+
+    Attributes:
+        experiment_id: The stream.
+        position: Position of its last event; 0 where it has none.
+        hash: The last event's hash.
+        recorded_at: When the last event was stored.
+        connection: The transaction that holds the lock.
+        pending: Rows that were added and are not stored yet.
+    """
+
+    experiment_id: str
+    position: int
+    hash: bytes
+    recorded_at: datetime | None
+    connection: Connection
+    pending: list[dict[str, Any]] = field(default_factory=list)
+
+
+class EventLog:
+    """The log in one database.
+
+    Args:
+        database: Where it lies.
+        codec: How its data is read.
+    """
+
+    def __init__(self, database: Database, codec: Codec | None = None) -> None:
+        self._database = database
+        self._codec = codec or Codec()
+
+    @contextmanager
+    def locked(self, experiment_ids: Iterable[str]) -> Iterator[dict[str, LockedStream]]:
+        """Hold the locks of streams, taken in one order by everybody, for one transaction."""
+        wanted = sorted(set(experiment_ids))
+        with self._database.write() as connection:
+            found = self._heads(connection, wanted)
+            missing = [experiment_id for experiment_id in wanted if experiment_id not in found]
+            if missing:
+                self._open_streams(connection, missing)
+                found = self._heads(connection, wanted)
+            yield found
+
+    def _heads(self, connection: Connection, wanted: Sequence[str]) -> dict[str, LockedStream]:
+        query = (
+            select(streams)
+            .where(streams.c.experiment_id.in_(wanted))
+            .order_by(streams.c.experiment_id)
+            .with_for_update()
+        )
+        return {
+            row.experiment_id: LockedStream(row.experiment_id, row.position, row.hash, row.recorded_at, connection)
+            for row in connection.execute(query)
+        }
+
+    def _open_streams(self, connection: Connection, missing: Sequence[str]) -> None:
+        insert_new = (sqlite.insert if self._database.is_sqlite else postgresql.insert)(streams)
+        rows = [{"experiment_id": name, "position": 0, "hash": GENESIS} for name in missing]
+        connection.execute(insert_new.on_conflict_do_nothing(), rows)
+
+    def stored_before(self, connection: Connection, batch: Sequence[Prepared]) -> dict[str, Receipt]:
+        """Find which events of `batch` the log holds already.
+
+        Raises:
+            IdentityRefused: one of them has other content in the log, or two of `batch` share an id and differ.
+        """
+        by_id: dict[str, Prepared] = {}
+        for prepared in batch:
+            earlier = by_id.setdefault(prepared.event.event_id, prepared)
+            if not _same(earlier.event, earlier.data, prepared.event, prepared.data):
+                raise _two_contents(prepared.event)
+        receipts: dict[str, Receipt] = {}
+        ids = list(by_id)
+        for start in range(0, len(ids), _IDS_A_QUERY):
+            chunk = ids[start : start + _IDS_A_QUERY]
+            for row in connection.execute(select(events).where(events.c.event_id.in_(chunk))):
+                new = by_id[row.event_id]
+                recorded = self._recorded(row)
+                stored = NewEvent(
+                    event_id=recorded.event_id,
+                    experiment_id=recorded.experiment_id,
+                    occurred_at=recorded.occurred_at,
+                    actor=recorded.actor,
+                    payload=recorded.payload,
+                )
+                if not _same(stored, encode(stored.payload), new.event, new.data):
+                    raise _two_contents(new.event)
+                receipts[row.event_id] = Receipt(row.event_id, row.experiment_id, row.position, stored_before=True)
+        return receipts
+
+    def add(self, stream: LockedStream, prepared: Prepared) -> RecordedEvent:
+        """Number an event that belongs to `stream` and is new. `flush` stores what was added."""
+        new = prepared.event
+        if not stream.pending:
+            now = self._database.now(stream.connection)
+            stream.recorded_at = now if stream.recorded_at is None else max(now, stream.recorded_at)
+        recorded_at = stream.recorded_at or new.occurred_at
+        stream.position += 1
+        row = ChainedRow(
+            experiment_id=stream.experiment_id,
+            position=stream.position,
+            event_id=new.event_id,
+            type=new.payload.TYPE,
+            schema_version=new.payload.SCHEMA_VERSION,
+            trial_id=new.payload.about_trial,
+            occurred_at=new.occurred_at,
+            recorded_at=recorded_at,
+            actor=new.actor,
+            data=prepared.data,
+        )
+        stream.hash = chain_hash(stream.hash, row)
+        stream.pending.append({**row._asdict(), "hash": stream.hash})
+        return RecordedEvent(
+            event_id=new.event_id,
+            experiment_id=new.experiment_id,
+            position=stream.position,
+            occurred_at=new.occurred_at,
+            recorded_at=recorded_at,
+            actor=new.actor,
+            payload=new.payload,
+        )
+
+    @staticmethod
+    def flush(stream: LockedStream) -> None:
+        """Store what was added to `stream`, in its transaction."""
+        if not stream.pending:
+            return
+        stream.connection.execute(insert(events), stream.pending)
+        stream.connection.execute(
+            update(streams).where(streams.c.experiment_id == bindparam("stream")),
+            {
+                "stream": stream.experiment_id,
+                "position": stream.position,
+                "hash": stream.hash,
+                "recorded_at": stream.recorded_at,
+            },
+        )
+        stream.pending.clear()
+
+    def read(
+        self, connection: Connection, experiment_id: str, *, after: int = 0, until: int | None = None
+    ) -> Iterator[RecordedEvent]:
+        """Yield a stream's events in order, from position `after` (excluded) to `until` (included)."""
+        for row in self.rows(connection, experiment_id, after=after, until=until):
+            yield self._recorded(row)
+
+    def rows(
+        self, connection: Connection, experiment_id: str, *, after: int = 0, until: int | None = None
+    ) -> Iterator[Row[Any]]:
+        """Yield a stream's rows in order, page by page."""
+        while True:
+            query: Select[Any] = (
+                select(events)
+                .where(events.c.experiment_id == experiment_id, events.c.position > after)
+                .order_by(events.c.position)
+                .limit(PAGE)
+            )
+            if until is not None:
+                query = query.where(events.c.position <= until)
+            page = connection.execute(query).all()
+            yield from page
+            if len(page) < PAGE:
+                return
+            after = page[-1].position
+
+    def heads(self, connection: Connection) -> list[tuple[str, int, bytes]]:
+        """Return (experiment_id, position, hash) of all streams, by id."""
+        query = select(streams.c.experiment_id, streams.c.position, streams.c.hash)
+        return [
+            (row.experiment_id, row.position, row.hash)
+            for row in connection.execute(query.order_by(streams.c.experiment_id))
+        ]
+
+    def hash_at(self, connection: Connection, experiment_id: str, position: int) -> bytes | None:
+        """Return the hash of one event; None where there is no such event."""
+        if position == 0:
+            return GENESIS
+        query = select(events.c.hash).where(events.c.experiment_id == experiment_id, events.c.position == position)
+        return connection.execute(query).scalar()
+
+    def position(self, connection: Connection, experiment_id: str) -> int:
+        """Return the position of a stream's last event; 0 where there is none."""
+        query = select(streams.c.position).where(streams.c.experiment_id == experiment_id)
+        return connection.execute(query).scalar() or 0
+
+    def _recorded(self, row: Row[Any]) -> RecordedEvent:
+        try:
+            payload = self._codec.decode(row.type, row.schema_version, row.data)
+        except LogCorrupt as error:
+            raise LogCorrupt(f"event {row.position} of {row.experiment_id}: {error}") from error
+        return RecordedEvent(
+            event_id=row.event_id,
+            experiment_id=row.experiment_id,
+            position=row.position,
+            occurred_at=row.occurred_at,
+            recorded_at=row.recorded_at,
+            actor=row.actor,
+            payload=payload,
+        )
+
+
+def _same(one: NewEvent, one_data: str, other: NewEvent, other_data: str) -> bool:
+    """Tell whether two events with one id say the same. Who sends it may differ: another host may retry."""
+    return (
+        one.experiment_id == other.experiment_id
+        and one.payload.TYPE == other.payload.TYPE
+        and one.occurred_at == other.occurred_at
+        and one_data == other_data
+    )
+
+
+def _two_contents(new: NewEvent) -> IdentityRefused:
+    reason = "this id stands for another event already; give each event an id of its own"
+    return IdentityRefused(f"event {new.event_id} ({new.payload.TYPE})", "event_id", new.event_id, reason)

@@ -1,0 +1,122 @@
+"""The event log's tables, and what keeps their rows from ever changing."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    event,
+)
+from sqlalchemy.schema import DDL
+
+from quota.eventlog.types import BytewiseText, Instant, JsonText, UuidText
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+"""All tables of the product; the projections add theirs."""
+
+# SQLite numbers rows by itself in a column of exactly this type only.
+_RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+events = Table(
+    "events",
+    metadata,
+    Column("global_position", _RowNumber, Identity(always=True), primary_key=True),
+    Column("experiment_id", BytewiseText, nullable=False),
+    Column("position", BigInteger, nullable=False),
+    Column("event_id", UuidText, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("schema_version", Integer, nullable=False),
+    Column("trial_id", Text),
+    Column("occurred_at", Instant, nullable=False),
+    Column("recorded_at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("data", JsonText, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    UniqueConstraint("experiment_id", "position"),
+    UniqueConstraint("event_id"),
+)
+Index(None, events.c.experiment_id, events.c.trial_id, events.c.position)
+"""For auditors, who ask about one trial."""
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("experiment_id", BytewiseText, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("hash", LargeBinary(32), nullable=False),
+    Column("recorded_at", Instant),
+)
+"""The heads of the streams. Whoever appends holds its stream's row."""
+
+checkpoint_locations = Table(
+    "checkpoint_locations",
+    metadata,
+    Column("location", BytewiseText, primary_key=True),
+    Column("experiment_id", BytewiseText, nullable=False),
+    Column("trial_id", Text, nullable=False),
+)
+"""Whose each location is, over all experiments: no two of them may overlap, or evicting one would take another."""
+
+IMMUTABLE = "events are never changed: the log is append-only"
+
+SQLITE_TRIGGERS = {
+    "events_reject_update": "BEFORE UPDATE ON events",
+    "events_reject_delete": "BEFORE DELETE ON events",
+    # INSERT OR REPLACE deletes what is in its way without asking a delete trigger.
+    "events_reject_replace": (
+        "BEFORE INSERT ON events WHEN EXISTS (SELECT 1 FROM events WHERE event_id = NEW.event_id"
+        " OR (experiment_id = NEW.experiment_id AND position = NEW.position)"
+        " OR global_position = NEW.global_position)"
+    ),
+}
+
+for _name, _when in SQLITE_TRIGGERS.items():
+    event.listen(
+        events,
+        "after_create",
+        DDL(f"CREATE TRIGGER {_name} {_when} BEGIN SELECT RAISE(ABORT, '{IMMUTABLE}'); END").execute_if(
+            dialect="sqlite"
+        ),
+    )
+
+POSTGRESQL_TRIGGERS = {
+    "events_reject_change": "BEFORE UPDATE OR DELETE ON events FOR EACH ROW",
+    "events_reject_truncate": "BEFORE TRUNCATE ON events FOR EACH STATEMENT",
+}
+
+_REJECT = (
+    "CREATE FUNCTION reject_event_change() RETURNS trigger LANGUAGE plpgsql AS"
+    f" $$ BEGIN RAISE EXCEPTION '{IMMUTABLE}'; END $$"
+)
+_POSTGRESQL_DDL = [
+    _REJECT,
+    *(
+        f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION reject_event_change()"
+        for name, when in POSTGRESQL_TRIGGERS.items()
+    ),
+    # Otherwise a session with session_replication_role = replica would pass them by.
+    *(f"ALTER TABLE events ENABLE ALWAYS TRIGGER {name}" for name in POSTGRESQL_TRIGGERS),
+]
+for _statement in _POSTGRESQL_DDL:
+    event.listen(events, "after_create", DDL(_statement).execute_if(dialect="postgresql"))
+event.listen(
+    events,
+    "after_drop",
+    DDL("DROP FUNCTION IF EXISTS reject_event_change()").execute_if(dialect="postgresql"),
+)

@@ -1,0 +1,75 @@
+"""Column types that mean the same on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from sqlalchemy import DateTime, Dialect, String, Text, Uuid
+from sqlalchemy import cast as sql_cast
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
+
+_ISO_LENGTH = 27
+
+# Bytewise order on both databases, so that ranges of keys mean the same.
+BytewiseText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+
+def iso_text(moment: datetime) -> str:
+    """Return `moment` in UTC as `2026-11-23T15:00:00.123000Z`, always with microseconds, so that text sorts."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class Instant(TypeDecorator[datetime]):
+    """A time in UTC: `timestamptz` on PostgreSQL, ISO 8601 text with microseconds and `Z` on SQLite."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the database's own type."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(String(_ISO_LENGTH))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:  # noqa: ANN401 - SQLAlchemy's
+        """Write text where the database has no type of its own."""
+        if value is None or dialect.name == "postgresql":
+            return value
+        return iso_text(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ANN401
+        """Read an aware time in UTC."""
+        if value is None:
+            return None
+        moment = value if dialect.name == "postgresql" else datetime.fromisoformat(value)
+        return cast("datetime", moment).astimezone(UTC)
+
+
+class JsonText(UserDefinedType[str]):
+    """A column of type JSON, read and written as the exact text, so that a hash has bytes to stand on."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:  # noqa: ANN401 - SQLAlchemy's signature
+        """Name the type in DDL."""
+        return "JSON"
+
+    def column_expression(self, colexpr: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Select the text and not what a driver would parse from it."""
+        return sql_cast(colexpr, Text)
+
+
+class UuidText(TypeDecorator[str]):
+    """A UUID: of the type `uuid` on PostgreSQL, its usual 36 characters on SQLite."""
+
+    impl = Uuid
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Choose the database's own type."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.UUID(as_uuid=False))
+        return dialect.type_descriptor(String(36))
