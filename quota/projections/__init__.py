@@ -1,0 +1,1 @@
+"""Tables that hold what the streams add up to; they can be made anew from the log at any time."""

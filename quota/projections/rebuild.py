@@ -1,0 +1,152 @@
+"""Making the projections anew from the log, and comparing them with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, select
+
+from quota.domain.deployment import DeploymentState, fold_deployment
+from quota.domain.experiment import ExperimentState
+from quota.domain.fold import fold_experiment
+from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.eventlog.database import Database
+from quota.eventlog.log import EventLog
+from quota.projections.rows import RowValues, touched_deployment_rows, touched_rows
+from quota.projections.storage import projected_position, store_deployment, store_experiment
+from quota.projections.tables import DEPLOYMENT_TABLES, EXPERIMENT_TABLES, projected_streams
+
+Progress = Callable[[int], None]
+"""Is told how many more events have been read."""
+
+_REPORT_EVERY = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A row that is not what the log adds up to.
+
+    Attributes:
+        table: Its table.
+        key: Its primary key, by column.
+        stored: The stored values that differ; None where the row is missing.
+        rebuilt: What the log adds up to; None where the row should not be.
+    """
+
+    table: str
+    key: Mapping[str, Any]
+    stored: Mapping[str, Any] | None
+    rebuilt: Mapping[str, Any] | None
+
+
+class Rebuilder:
+    """Folds whole streams from their first event on."""
+
+    def __init__(self, database: Database, log: EventLog) -> None:
+        self._database = database
+        self._log = log
+
+    def rebuild(self, stream_id: str, progress: Progress) -> int:
+        """Replace a stream's rows by what its events add up to.
+
+        Most of it happens without the stream's lock, so recorders go on; what they append meanwhile is read under
+        the lock, and the rows are replaced in the same transaction.
+
+        Returns:
+            The position that the rows reflect now.
+        """
+        with self._database.read() as connection:
+            state = self._folded(connection, stream_id, self._log.position(connection, stream_id), progress)
+        with self._log.locked([stream_id]) as streams:
+            stream = streams[stream_id]
+            self._fold(stream.connection, state, stream.position, progress)
+            self._clear(stream.connection, stream_id)
+            if isinstance(state, ExperimentState):
+                store_experiment(stream.connection, state)
+            else:
+                store_deployment(stream.connection, state)
+            return state.position
+
+    def verify(self, stream_id: str, progress: Progress) -> Iterator[Difference]:
+        """Yield the rows of a stream that are not what its events add up to, as far as the rows reflect it."""
+        with self._database.read() as connection:
+            position = projected_position(connection, stream_id)
+            if position > self._log.position(connection, stream_id):
+                yield Difference("projected_streams", {"experiment_id": stream_id}, {"position": position}, None)
+                return
+            state = self._folded(connection, stream_id, position, progress)
+            is_deployment = isinstance(state, DeploymentState)
+            rebuilt = touched_deployment_rows(state) if is_deployment else touched_rows(state)
+            for table in DEPLOYMENT_TABLES if is_deployment else EXPERIMENT_TABLES:
+                yield from _differences(connection, table, stream_id, rebuilt.get(table, []))
+
+    def _folded(
+        self, connection: Connection, stream_id: str, until: int, progress: Progress
+    ) -> ExperimentState | DeploymentState:
+        state = DeploymentState() if stream_id == DEPLOYMENT_STREAM else ExperimentState(stream_id)
+        self._fold(connection, state, until, progress)
+        return state
+
+    def _fold(
+        self,
+        connection: Connection,
+        state: ExperimentState | DeploymentState,
+        until: int,
+        progress: Progress,
+    ) -> None:
+        stream_id = state.experiment_id if isinstance(state, ExperimentState) else DEPLOYMENT_STREAM
+        read = 0
+        for recorded in self._log.read(connection, stream_id, after=state.position, until=until):
+            if isinstance(state, ExperimentState):
+                fold_experiment(state, recorded)
+            else:
+                fold_deployment(state, recorded)
+            read += 1
+            if read % _REPORT_EVERY == 0:
+                progress(_REPORT_EVERY)
+        progress(read % _REPORT_EVERY)
+
+    @staticmethod
+    def _clear(connection: Connection, stream_id: str) -> None:
+        if stream_id == DEPLOYMENT_STREAM:
+            for table in DEPLOYMENT_TABLES:
+                connection.execute(delete(table))
+        else:
+            for table in EXPERIMENT_TABLES:
+                connection.execute(delete(table).where(table.c.experiment_id == stream_id))
+        connection.execute(delete(projected_streams).where(projected_streams.c.experiment_id == stream_id))
+
+
+def _differences(
+    connection: Connection, table: Table, stream_id: str, rebuilt: list[RowValues]
+) -> Iterator[Difference]:
+    keys = [column.name for column in table.primary_key]
+
+    def key_of(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[name] for name in keys)
+
+    query = select(table)
+    if "experiment_id" in table.c:
+        query = query.where(table.c.experiment_id == stream_id)
+    expected = {key_of(row): row for row in rebuilt}
+    for stored in (dict(zip(table.c.keys(), values, strict=True)) for values in connection.execute(query)):
+        row = expected.pop(key_of(stored), None)
+        changed = [] if row is None else [name for name in row if row[name] != stored[name]]
+        if row is not None and not changed:
+            continue
+        shown = list(stored) if row is None else changed
+        yield Difference(
+            table.name,
+            {name: stored[name] for name in keys},
+            {name: stored[name] for name in shown},
+            None if row is None else {name: row[name] for name in shown},
+        )
+    for row in expected.values():
+        yield Difference(table.name, {name: row[name] for name in keys}, None, row)
+
+
+def streams_to_project(connection: Connection, log: EventLog) -> list[tuple[str, int]]:
+    """Return (stream, position of its last event) of all streams that have events."""
+    return [(stream_id, position) for stream_id, position, _ in log.heads(connection) if position]

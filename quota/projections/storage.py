@@ -1,0 +1,177 @@
+"""Storing states as rows, and loading them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Executable, Table, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from quota.domain.deployment import DeploymentState, Limit, Store, Sweep
+from quota.domain.events import EvictionDecided, PolicyParameters, RecordedEvent
+from quota.domain.experiment import (
+    Checkpoint,
+    Decision,
+    Estimator,
+    Experiment,
+    ExperimentState,
+    Touched,
+    Trial,
+    Usage,
+)
+from quota.domain.fold.accounting import note_derived
+from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.rung import Rung, RungEntry
+from quota.errors import ProjectionDiverged
+from quota.eventlog.log import EventLog
+from quota.projections.rows import RowValues, touched_deployment_rows, touched_rows
+from quota.projections.tables import (
+    checkpoints,
+    decisions,
+    estimators,
+    experiments,
+    limits,
+    projected_streams,
+    rung_entries,
+    rungs,
+    stores,
+    sweeps,
+    trials,
+    usage,
+)
+
+OPEN_OUTCOMES = ("claimed", "trashed", "purging")
+
+
+@cache
+def _upsert(table: Table, dialect: str) -> Executable:
+    """Return the statement that inserts a row, or overwrites the one with the same key."""
+    insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
+    statement = insert(table)
+    keys = [column.name for column in table.primary_key]
+    changed = {column.name: statement.excluded[column.name] for column in table.c if column.name not in keys}
+    if not changed:
+        return statement.on_conflict_do_nothing()
+    return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+
+def upsert(connection: Connection, table: Table, rows: list[RowValues]) -> None:
+    """Insert rows with all their columns, or overwrite those with the same key."""
+    connection.execute(_upsert(table, connection.dialect.name), rows)
+
+
+def _write(connection: Connection, rows: Mapping[Table, list[RowValues]], stream: str, position: int) -> None:
+    for table, values in rows.items():
+        upsert(connection, table, values)
+    upsert(connection, projected_streams, [{"experiment_id": stream, "position": position}])
+
+
+def store_experiment(connection: Connection, state: ExperimentState) -> None:
+    """Store what has changed, and the position up to which it reflects the stream."""
+    _write(connection, touched_rows(state), state.experiment_id, state.position)
+    state.touched = Touched()
+
+
+def store_deployment(connection: Connection, state: DeploymentState) -> None:
+    """Store what has changed, and the position up to which it reflects the stream."""
+    for uri in state.touched_stores - state.stores.keys():
+        connection.execute(delete(stores).where(stores.c.uri == uri))
+    for scope, measure in state.touched_limits - state.limits.keys():
+        connection.execute(delete(limits).where(limits.c.scope == scope, limits.c.measure == measure))
+    _write(connection, touched_deployment_rows(state), DEPLOYMENT_STREAM, state.position)
+    state.touched_stores, state.touched_limits, state.touched_sweeps = set(), set(), {}
+
+
+def projected_position(connection: Connection, stream: str) -> int:
+    """Return up to which position the stored rows reflect a stream."""
+    query = select(projected_streams.c.position).where(projected_streams.c.experiment_id == stream)
+    return connection.execute(query).scalar() or 0
+
+
+def _rows(connection: Connection, table: Table, experiment_id: str) -> list[RowValues]:
+    query = select(table).where(table.c.experiment_id == experiment_id)
+    found = []
+    for row in connection.execute(query).mappings():
+        values = dict(row)
+        del values["experiment_id"]
+        found.append(values)
+    return found
+
+
+def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -> ExperimentState:
+    """Load an experiment's state, as far as its rows reflect the stream."""
+    state = ExperimentState(experiment_id, position=projected_position(connection, experiment_id))
+    for values in _rows(connection, experiments, experiment_id):
+        state.experiment = Experiment(**values | {"labels": json.loads(values["labels"])})
+    for values in _rows(connection, usage, experiment_id):
+        state.usage = Usage(**values)
+    for values in sorted(_rows(connection, rungs, experiment_id), key=lambda row: row["level"]):
+        state.rungs[values["level"]] = Rung(values["level"], values["promotion_quantile"])
+    for values in _rows(connection, rung_entries, experiment_id):
+        metric = math.nan if values["metric"] is None else values["metric"]
+        rung = state.rungs[values.pop("level")]
+        rung.place(RungEntry(**values | {"metric": metric}))
+    for values in _rows(connection, estimators, experiment_id):
+        state.estimators[values.pop("level")] = Estimator(**values)
+    for values in _rows(connection, trials, experiment_id):
+        if values["metric"] is None and values["resource"] is not None:
+            values["metric"] = math.nan
+        state.trials[values["trial_id"]] = Trial(**values)
+    _load_checkpoints(connection, log, state)
+    for trial in state.trials.values():
+        note_derived(state, trial)
+    state.touched = Touched()
+    return state
+
+
+def _load_checkpoints(connection: Connection, log: EventLog, state: ExperimentState) -> None:
+    loaded = [Checkpoint(**values) for values in _rows(connection, checkpoints, state.experiment_id)]
+    for checkpoint in sorted(loaded, key=lambda one: one.saved_position):
+        state.checkpoints[checkpoint.uri] = checkpoint
+        state.trial_uris.setdefault(checkpoint.trial_id, []).append(checkpoint.uri)
+    query = select(decisions).where(
+        decisions.c.experiment_id == state.experiment_id, decisions.c.outcome.in_(OPEN_OUTCOMES)
+    )
+    for row in connection.execute(query.order_by(decisions.c.decided_position)):
+        decided = _event_at(connection, log, state.experiment_id, row.decided_position).payload
+        if not isinstance(decided, EvictionDecided):
+            message = f"event {row.decided_position} of {state.experiment_id} is no eviction_decided"
+            raise ProjectionDiverged(message)
+        state.decisions[row.decision_id] = Decision(
+            decided=decided,
+            decided_position=row.decided_position,
+            decided_at=row.decided_at,
+            actor=row.actor,
+            outcome=row.outcome,
+            outcome_at=row.outcome_at,
+            freed_bytes=row.freed_bytes,
+            failures=row.failures,
+            failed_at=row.failed_at,
+            error=row.error,
+        )
+
+
+def _event_at(connection: Connection, log: EventLog, experiment_id: str, position: int) -> RecordedEvent:
+    return next(log.read(connection, experiment_id, after=position - 1, until=position))
+
+
+def load_deployment(connection: Connection) -> DeploymentState:
+    """Load the deployment's state, as far as its rows reflect the stream."""
+    state = DeploymentState(position=projected_position(connection, DEPLOYMENT_STREAM))
+    for row in connection.execute(select(stores)).mappings():
+        state.stores[row["uri"]] = Store(**row)
+    for row in connection.execute(select(limits)).mappings():
+        limit = Limit(**row)
+        state.limits[limit.scope, limit.measure] = limit
+    for row in connection.execute(select(sweeps).where(sweeps.c.finished_at.is_(None))).mappings():
+        values: dict[str, Any] = dict(row)
+        del values["policy"]
+        values["parameters"] = msgspec.json.decode(values["parameters"], type=PolicyParameters)
+        values["exceeded"] = tuple(json.loads(values["exceeded"]))
+        state.sweeps[values["sweep_id"]] = Sweep(**values)
+    return state

@@ -1,0 +1,243 @@
+"""The projections' tables. Each row is a record of `quota.domain.experiment` or `quota.domain.deployment`.
+
+A metric that is NaN is NULL here on both databases, since SQLite knows no NaN; the event keeps it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    Index,
+    Integer,
+    Table,
+    Text,
+)
+
+from quota.eventlog.tables import metadata
+from quota.eventlog.types import BytewiseText, Instant, JsonText, UuidText
+
+
+def _stream_key() -> Column[str]:
+    return Column("experiment_id", BytewiseText, primary_key=True)
+
+
+projected_streams = Table(
+    "projected_streams",
+    metadata,
+    _stream_key(),
+    Column("position", BigInteger, nullable=False),
+)
+"""Up to which position of each stream the rows reflect it; updated in the same transaction as the rows."""
+
+experiments = Table(
+    "experiments",
+    metadata,
+    _stream_key(),
+    Column("mode", Text, nullable=False),
+    Column("max_resource", BigInteger, nullable=False),
+    Column("max_wallclock_seconds", Double),
+    Column("labels", JsonText, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("trials_resumed", BigInteger, nullable=False),
+    Column("trials_resumed_without_checkpoint", BigInteger, nullable=False),
+    Column("lost_resource", BigInteger, nullable=False),
+    Column("checkpoints_evicted", BigInteger, nullable=False),
+)
+
+trials = Table(
+    "trials",
+    metadata,
+    _stream_key(),
+    Column("trial_id", BytewiseText, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("bracket", BigInteger, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("resource", BigInteger),
+    Column("metric", Double),
+    Column("level", BigInteger),
+    Column("resumes", BigInteger, nullable=False),
+    Column("lost_resource", BigInteger, nullable=False),
+    Column("stored_checkpoints", BigInteger, nullable=False),
+)
+
+rungs = Table(
+    "rungs",
+    metadata,
+    _stream_key(),
+    Column("level", BigInteger, primary_key=True, autoincrement=False),
+    Column("promotion_quantile", Double, nullable=False),
+    Column("length", BigInteger, nullable=False),
+)
+
+rung_entries = Table(
+    "rung_entries",
+    metadata,
+    _stream_key(),
+    Column("level", BigInteger, primary_key=True, autoincrement=False),
+    Column("trial_id", BytewiseText, primary_key=True),
+    Column("metric", Double),
+    Column("rank_value", Double, nullable=False),
+    Column("placed_position", BigInteger, nullable=False),
+    Column("promoted", Boolean, nullable=False),
+    Column("has_checkpoint", Boolean, nullable=False),
+)
+
+estimators = Table(
+    "estimators",
+    metadata,
+    _stream_key(),
+    # 0 is the overall estimator's.
+    Column("level", BigInteger, primary_key=True, autoincrement=False),
+    Column("ones", BigInteger, nullable=False),
+    Column("total", BigInteger, nullable=False),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    _stream_key(),
+    Column("uri", BytewiseText, primary_key=True),
+    Column("trial_id", BytewiseText, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("resource", BigInteger, nullable=False),
+    Column("saved_position", BigInteger, nullable=False),
+    Column("saved_at", Instant, nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("decision_id", UuidText),
+    Column("failures", Integer, nullable=False),
+    Column("failed_at", Instant),
+)
+
+usage = Table(
+    "usage",
+    metadata,
+    _stream_key(),
+    Column("held_checkpoints", BigInteger, nullable=False),
+    Column("running_trials", BigInteger, nullable=False),
+    Column("stored_checkpoints", BigInteger, nullable=False),
+    Column("stored_bytes", BigInteger, nullable=False),
+    Column("claimed_checkpoints", BigInteger, nullable=False),
+    Column("claimed_bytes", BigInteger, nullable=False),
+    Column("trashed_checkpoints", BigInteger, nullable=False),
+    Column("trashed_bytes", BigInteger, nullable=False),
+    Column("freed_bytes", BigInteger, nullable=False),
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", UuidText, primary_key=True),
+    Column("experiment_id", BytewiseText, nullable=False),
+    Column("sweep_id", UuidText, nullable=False),
+    Column("trial_id", BytewiseText, nullable=False),
+    Column("uri", BytewiseText, nullable=False),
+    Column("checkpoint_position", BigInteger, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("manifest_entries", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("state_position", BigInteger, nullable=False),
+    Column("place", BigInteger, nullable=False),
+    Column("limit_scope", Text, nullable=False),
+    Column("limit_high", BigInteger, nullable=False),
+    Column("limit_low", BigInteger, nullable=False),
+    Column("usage", BigInteger, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("parameters", JsonText, nullable=False),
+    Column("level", BigInteger),
+    Column("metric", Double),
+    Column("rank", BigInteger),
+    Column("rung_length", BigInteger),
+    Column("promotion_quantile", Double),
+    Column("estimator", Text),
+    Column("estimator_ones", BigInteger),
+    Column("estimator_total", BigInteger),
+    Column("p_better", Double),
+    Column("time_ratio", Double),
+    Column("resume_probability", Double),
+    Column("score", Double),
+    Column("decided_position", BigInteger, nullable=False),
+    Column("decided_at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("outcome_at", Instant),
+    Column("freed_bytes", BigInteger, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("failed_at", Instant),
+    Column("error", Text),
+)
+Index(None, decisions.c.experiment_id, decisions.c.decided_position)
+Index(None, decisions.c.sweep_id)
+Index(
+    "ix_decisions_open",
+    decisions.c.experiment_id,
+    postgresql_where=decisions.c.outcome.in_(["claimed", "trashed", "purging"]),
+    sqlite_where=decisions.c.outcome.in_(["claimed", "trashed", "purging"]),
+)
+"""A sweep asks which claims are open, and they are few among many."""
+
+flags = Table(
+    "flags",
+    metadata,
+    _stream_key(),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("reason", Text, primary_key=True),
+)
+"""Events that were kept without effect, or whose time is not used."""
+
+stores = Table(
+    "stores",
+    metadata,
+    Column("uri", BytewiseText, primary_key=True),
+    Column("added_at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+limits = Table(
+    "limits",
+    metadata,
+    Column("scope", BytewiseText, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    Column("high", BigInteger, nullable=False),
+    Column("low", BigInteger, nullable=False),
+    Column("set_at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("sweep_id", UuidText, primary_key=True),
+    Column("started_at", Instant, nullable=False),
+    Column("finished_at", Instant),
+    Column("actor", Text, nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("parameters", JsonText, nullable=False),
+    Column("software_version", Text, nullable=False),
+    Column("decided", BigInteger, nullable=False),
+    Column("evicted", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("freed_bytes", BigInteger, nullable=False),
+    Column("exceeded", JsonText, nullable=False),
+)
+
+EXPERIMENT_TABLES = (
+    experiments,
+    trials,
+    rungs,
+    rung_entries,
+    estimators,
+    checkpoints,
+    usage,
+    decisions,
+    flags,
+)
+"""Those whose rows belong to one experiment each."""
+
+DEPLOYMENT_TABLES = (stores, limits, sweeps)
+"""Those that the stream `_deployment` adds up to."""
