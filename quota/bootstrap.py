@@ -1,0 +1,133 @@
+"""The composition root: the one place where the parts are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import entry_points, version
+from typing import cast
+
+from quota.errors import SettingsRefused, StoreError
+from quota.eventlog.database import Database
+from quota.eventlog.log import EventLog
+from quota.eventlog.schema import require_head
+from quota.ports import CheckpointStore, Clock
+from quota.projections.projector import Projector
+from quota.projections.rebuild import Rebuilder
+from quota.services.administration import Administration
+from quota.services.appending import Appender
+from quota.services.auditing import Auditor
+from quota.services.planning import Planner
+from quota.services.querying import Queries
+from quota.services.recording import Recorder
+from quota.services.restoring import Restorer
+from quota.services.stores import OpenStore
+from quota.services.sweeping import Sweeper
+
+DISTRIBUTION = "checkpoint-quota"
+STORES_GROUP = "quota.stores"
+
+
+class SystemClock:
+    """The host's clock."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.now(UTC)
+
+
+def software_version() -> str:
+    """Return the version of this package."""
+    return version(DISTRIBUTION)
+
+
+def open_store(root_uri: str) -> CheckpointStore:
+    """Open a store with the adapter that is installed for its scheme.
+
+    Raises:
+        SettingsRefused: no adapter is installed for the scheme.
+        StoreError: the adapter cannot be loaded, or cannot open the root.
+    """
+    scheme = root_uri.partition("://")[0]
+    found = list(entry_points(group=STORES_GROUP, name=scheme))
+    if not found:
+        known = ", ".join(sorted({point.name for point in entry_points(group=STORES_GROUP)}))
+        reason = f"no adapter is installed for this scheme; installed are: {known}"
+        raise SettingsRefused(f"store {root_uri}", "scheme", scheme, reason)
+    try:
+        factory = found[0].load()
+    except ImportError as error:
+        raise StoreError(f"store {root_uri}: its adapter cannot be loaded: {error}") from error
+    return cast("CheckpointStore", factory(root_uri))
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """All use cases over one database."""
+
+    database: Database
+    log: EventLog
+    projector: Projector
+    recorder: Recorder
+    planner: Planner
+    sweeper: Sweeper
+    restorer: Restorer
+    administration: Administration
+    rebuilder: Rebuilder
+    auditor: Auditor
+    queries: Queries
+    clock: Clock
+    actor: str
+
+
+@contextmanager
+def services(
+    database_url: str,
+    actor: str,
+    *,
+    clock: Clock | None = None,
+    opener: OpenStore = open_store,
+) -> Iterator[Services]:
+    """Open a database whose schema is up to date, and put the use cases together over it.
+
+    Args:
+        database_url: SQLAlchemy URL.
+        actor: In whose name events are recorded.
+        clock: Tells the time; the host's clock by default.
+        opener: Opens stores; by default by the installed adapters.
+
+    Raises:
+        SettingsRefused: the URL is refused.
+        DatabaseUnavailable: the database cannot be reached.
+        SchemaMismatch: its schema is not this version's.
+    """
+    database = Database(database_url)
+    try:
+        require_head(database)
+        yield assemble(database, actor, clock or SystemClock(), opener)
+    finally:
+        database.close()
+
+
+def assemble(database: Database, actor: str, clock: Clock, opener: OpenStore) -> Services:
+    """Put the use cases together."""
+    log = EventLog(database)
+    projector = Projector(log)
+    appender = Appender(log, clock, actor)
+    return Services(
+        database=database,
+        log=log,
+        projector=projector,
+        recorder=Recorder(appender, projector, opener),
+        planner=Planner(database, projector, clock),
+        sweeper=Sweeper(database, projector, appender, opener, software_version()),
+        restorer=Restorer(database, projector, appender, opener),
+        administration=Administration(database, projector, appender, opener),
+        rebuilder=Rebuilder(database, log),
+        auditor=Auditor(database, log),
+        queries=Queries(database, log, projector),
+        clock=clock,
+        actor=actor,
+    )

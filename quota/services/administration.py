@@ -1,0 +1,103 @@
+"""What operators say: where deletion is allowed, and what the limits are."""
+
+from __future__ import annotations
+
+import os
+
+from quota.domain.deployment import DeploymentState, Limit, Store
+from quota.domain.events import Event, LimitRemoved, LimitSet, StoreAdded, StoreRemoved
+from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.locations import file_location, parse_location
+from quota.domain.wire import recheck
+from quota.errors import NotFound, PathRefused, StateRefused
+from quota.eventlog.database import Database
+from quota.eventlog.log import Prepared
+from quota.projections.projector import Projector
+from quota.services.appending import Appender
+from quota.services.refusing import error_for
+from quota.services.stores import OpenStore
+
+
+class Administration:
+    """Changes the deployment, one event at a time.
+
+    Args:
+        database: Where the log lies.
+        projector: Gives the deployment's state.
+        appender: In whose name.
+        open_store: Opens a store, to see that it can be.
+    """
+
+    def __init__(self, database: Database, projector: Projector, appender: Appender, open_store: OpenStore) -> None:
+        self._database = database
+        self._projector = projector
+        self._appender = appender
+        self._open_store = open_store
+
+    def add_store(self, uri: str) -> Store:
+        """Allow deletion below a root.
+
+        Raises:
+            PathRefused: the root is no URI, cannot be opened, or the database lies below it.
+            StateRefused: it is a store already.
+        """
+        payload = StoreAdded(uri=uri)
+        refusal = recheck(payload)
+        if refusal is not None:
+            raise error_for(f"store {uri}", refusal)
+        self._open_store(uri)
+        self._refuse_own_database(uri)
+        if uri in self.look().stores:
+            raise StateRefused(f"store {uri}", "uri", uri, "it is a store already; nothing to do")
+        return self._record(payload).stores[uri]
+
+    def remove_store(self, uri: str) -> None:
+        """Forbid deletion below a root again. What is in its trash stays there.
+
+        Raises:
+            NotFound: there is no such store.
+        """
+        if uri not in self.look().stores:
+            raise NotFound(f"store {uri}: there is none; `ckpt-quota store list` lists them")
+        self._record(StoreRemoved(uri=uri))
+
+    def set_limit(self, limit: LimitSet) -> Limit:
+        """Set a limit, or replace the one with the same scope and measure.
+
+        Raises:
+            BadInput: scope or watermarks are refused.
+        """
+        refusal = recheck(limit)
+        if refusal is not None:
+            raise error_for(f"limit of {limit.scope}", refusal)
+        return self._record(limit).limits[limit.scope, limit.measure]
+
+    def remove_limit(self, scope: str) -> None:
+        """Remove the limit on a scope's checkpoints.
+
+        Raises:
+            NotFound: there is no such limit.
+        """
+        if (scope, "checkpoints") not in self.look().limits:
+            raise NotFound(f"limit of {scope}: there is none; `ckpt-quota limit list` lists them")
+        self._record(LimitRemoved(scope=scope, measure="checkpoints"))
+
+    def look(self) -> DeploymentState:
+        """Return the deployment as it is."""
+        with self._database.read() as connection:
+            return self._projector.look_at_deployment(connection)
+
+    def _record(self, payload: Event) -> DeploymentState:
+        prepared = Prepared.of(self._appender.event(DEPLOYMENT_STREAM, payload))
+        with self._appender.log.locked([DEPLOYMENT_STREAM]) as streams:
+            self._appender.log.add(streams[DEPLOYMENT_STREAM], prepared)
+            return self._projector.store_deployment(streams[DEPLOYMENT_STREAM])
+
+    def _refuse_own_database(self, uri: str) -> None:
+        path = self._database.path
+        root = parse_location(uri)
+        if path is None or root.scheme != "file":
+            return
+        if root.contains(file_location(os.fsencode(path.resolve()))):
+            reason = "the database's own file lies below this root; keep the two apart"
+            raise PathRefused(f"store {uri}", "uri", uri, reason)

@@ -1,0 +1,120 @@
+"""Proving that the log was not touched, and handing it out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from quota.eventlog.chain import GENESIS, ChainedRow, chain_hash
+from quota.eventlog.database import Database
+from quota.eventlog.log import EventLog
+from quota.eventlog.tables import events, streams
+from quota.eventlog.types import iso_text
+
+_REPORT_EVERY = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a stream's chain. Kept elsewhere, it proves that the stream was not rewritten.
+
+    Attributes:
+        experiment_id: The stream.
+        position: Position of its last event.
+        hash: That event's hash, in hexadecimal.
+    """
+
+    experiment_id: str
+    position: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first place of a stream where the chain does not hold.
+
+    Attributes:
+        experiment_id: The stream.
+        position: Where.
+        reason: What is wrong there.
+    """
+
+    experiment_id: str
+    position: int
+    reason: str
+
+
+class Auditor:
+    """Reads the log, and never writes.
+
+    Args:
+        database: Where the log lies.
+        log: How it is read.
+    """
+
+    def __init__(self, database: Database, log: EventLog) -> None:
+        self._database = database
+        self._log = log
+
+    def heads(self) -> list[Head]:
+        """Return the heads of all streams, by id."""
+        with self._database.read() as connection:
+            return [
+                Head(experiment_id, position, digest.hex())
+                for experiment_id, position, digest in self._log.heads(connection)
+                if position
+            ]
+
+    def orphans(self) -> list[str]:
+        """Return streams that have events and no head: somebody removed it."""
+        with self._database.read() as connection:
+            known = select(streams.c.experiment_id)
+            query = select(events.c.experiment_id).where(events.c.experiment_id.not_in(known)).distinct()
+            return list(connection.execute(query).scalars())
+
+    def verify(self, head: Head, progress: Callable[[int], None]) -> Fault | None:
+        """Recompute a stream's chain up to a head.
+
+        Args:
+            head: Where the chain must end; from `heads`, or kept elsewhere.
+            progress: Is told how many more events have been read.
+
+        Returns:
+            The first fault, or None where all is well.
+        """
+        previous, expected = GENESIS, 0
+        with self._database.read() as connection:
+            for row in self._log.rows(connection, head.experiment_id, until=head.position):
+                expected += 1
+                if row.position != expected:
+                    return Fault(head.experiment_id, expected, f"the event is missing; {row.position} follows")
+                chained = ChainedRow(*(getattr(row, name) for name in ChainedRow._fields))
+                previous = chain_hash(previous, chained)
+                if previous != row.hash:
+                    reason = "the event was changed, or its hash was, or one before it was replaced"
+                    return Fault(head.experiment_id, expected, reason)
+                if expected % _REPORT_EVERY == 0:
+                    progress(_REPORT_EVERY)
+        progress(expected % _REPORT_EVERY)
+        if expected != head.position:
+            return Fault(head.experiment_id, expected + 1, f"the event is missing; the head says {head.position}")
+        if previous.hex() != head.hash:
+            return Fault(head.experiment_id, expected, "its hash is not the head's: the stream was rewritten")
+        return None
+
+    def export(self, experiment_id: str) -> Iterator[str]:
+        """Yield a stream's events in the wire form, one JSON object a line."""
+        with self._database.read() as connection:
+            for row in self._log.rows(connection, experiment_id):
+                envelope = {
+                    "event_id": row.event_id,
+                    "experiment_id": row.experiment_id,
+                    "type": row.type,
+                    "schema_version": row.schema_version,
+                    "occurred_at": iso_text(row.occurred_at),
+                }
+                # The data goes out as it is stored: its text is what the hash covers.
+                yield f'{json.dumps(envelope, ensure_ascii=False)[:-1]}, "data": {row.data}}}'

@@ -1,0 +1,218 @@
+"""Carrying decisions out: from the claim to the trash, and from the trash to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from quota.domain.events import (
+    CancelReason,
+    CheckpointPurged,
+    CheckpointRestored,
+    CheckpointTrashed,
+    Event,
+    EvictionCancelled,
+    EvictionFailed,
+    PurgeDecided,
+)
+from quota.domain.experiment import Decision, ExperimentState, may_retry
+from quota.errors import CheckpointGone, PathRefused, StoreError
+from quota.projections.projector import Projector
+from quota.services.appending import Appender
+from quota.services.stores import Stores
+
+_MOVES_A_LOCK = 32
+"""How many checkpoints are moved while a stream's lock is held: a resume waits no longer than that takes."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of decisions.
+
+    Attributes:
+        decided: Evictions decided.
+        evicted: Checkpoints moved to the trash.
+        purged: Checkpoints deleted for good.
+        failed: Steps that the store refused.
+        cancelled: Evictions given up.
+        freed_bytes: Bytes freed.
+        errors: What the store said.
+    """
+
+    decided: int = 0
+    evicted: int = 0
+    purged: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    freed_bytes: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    def note(self, event: Event) -> None:
+        """Count an event of the protocol."""
+        match event:
+            case CheckpointTrashed():
+                self.evicted += 1
+            case EvictionCancelled():
+                self.cancelled += 1
+            case CheckpointPurged():
+                self.purged += 1
+                self.freed_bytes += event.freed_bytes
+            case EvictionFailed():
+                self.failed += 1
+                self.errors.append(event.error)
+            case _:
+                pass
+
+
+class Evictor:
+    """Carries out what was decided; after a crash at any point, calling it again finishes the work.
+
+    Args:
+        appender: In whose name.
+        projector: Gives the locks and states.
+    """
+
+    def __init__(self, appender: Appender, projector: Projector) -> None:
+        self._appender = appender
+        self._projector = projector
+
+    def has_work(self, experiment_id: str, retention: timedelta) -> bool:
+        """Tell whether earlier sweeps left anything to do: claims to settle, or trash that is due."""
+        is_due = self._due(retention)
+        return bool(self._decisions(experiment_id, lambda decision: decision.outcome == "claimed" or is_due(decision)))
+
+    def settle_claims(self, experiment_id: str, stores: Stores, tally: Tally, moved: Callable[[], None]) -> None:
+        """Move all claimed checkpoints to the trash, as far as their claims still hold."""
+        pending = self._decisions(experiment_id, lambda decision: decision.outcome == "claimed")
+        for start in range(0, len(pending), _MOVES_A_LOCK):
+            with self._projector.locked([experiment_id]) as all_locked:
+                locked = all_locked[experiment_id]
+                for decision_id in pending[start : start + _MOVES_A_LOCK]:
+                    decision = locked.state.decisions.get(decision_id)
+                    if decision is not None and decision.outcome == "claimed":
+                        event = _settled(locked.state, decision, stores)
+                        self._appender.add(locked, event)
+                        tally.note(event)
+                    moved()
+                self._projector.store(locked)
+
+    def purge_trash(self, experiment_id: str, stores: Stores, retention: timedelta, tally: Tally) -> None:
+        """Delete for good what has been in the trash for longer than `retention`, and finish purges begun."""
+        due = self._decisions(experiment_id, self._due(retention))
+        if not due:
+            return
+        begun = self._begin_purges(experiment_id, due, stores, tally)
+        ended = [_purged(decision, stores) for decision in begun]
+        with self._projector.locked([experiment_id]) as all_locked:
+            locked = all_locked[experiment_id]
+            for event in ended:
+                # Another sweeper may have finished the same purge meanwhile.
+                if event.decision_id in locked.state.decisions:
+                    self._appender.add(locked, event)
+                    tally.note(event)
+            self._projector.store(locked)
+
+    def _begin_purges(self, experiment_id: str, due: Sequence[str], stores: Stores, tally: Tally) -> list[Decision]:
+        """Commit the point from which on a resume is told that the checkpoints are gone."""
+        begun: list[Decision] = []
+        with self._projector.locked([experiment_id]) as all_locked:
+            locked = all_locked[experiment_id]
+            for decision_id in due:
+                decision = locked.state.decisions.get(decision_id)
+                if decision is None or decision.outcome == "claimed":
+                    continue
+                if decision.outcome == "trashed":
+                    event = _purge_or_restored(decision, stores)
+                    self._appender.add(locked, event)
+                    tally.note(event)
+                    if not isinstance(event, PurgeDecided):
+                        continue
+                begun.append(decision)
+            self._projector.store(locked)
+        return begun
+
+    def _due(self, retention: timedelta) -> Callable[[Decision], bool]:
+        now = self._appender.clock.now()
+
+        def is_due(decision: Decision) -> bool:
+            if not may_retry(decision.failures, decision.failed_at, now):
+                return False
+            return decision.outcome == "purging" or (
+                decision.outcome == "trashed"
+                and decision.outcome_at is not None
+                and decision.outcome_at + retention <= now
+            )
+
+        return is_due
+
+    def _decisions(self, experiment_id: str, wanted: Callable[[Decision], bool]) -> list[str]:
+        with self._projector.locked([experiment_id]) as all_locked:
+            decisions = all_locked[experiment_id].state.decisions
+            return [decision_id for decision_id, decision in decisions.items() if wanted(decision)]
+
+
+def objection(state: ExperimentState, uri: str, saved_position: int) -> CancelReason | None:
+    """Say why a checkpoint may not be evicted (any more), or None where it may."""
+    checkpoint = state.checkpoints[uri]
+    if checkpoint.saved_position != saved_position:
+        return "saved_again"
+    if checkpoint.pinned:
+        return "pinned"
+    trial = state.trials[checkpoint.trial_id]
+    newest = state.newest_stored(trial.trial_id)
+    is_superseded = newest is not None and newest.saved_position > saved_position
+    return "resumed" if trial.status == "running" and not is_superseded else None
+
+
+def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Event:
+    """Do the store's part of a claim, under the stream's lock, and return what to record."""
+    decided = decision.decided
+    ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+    reason = objection(state, decided.uri, decided.checkpoint_position)
+    checkpoint = state.checkpoints[decided.uri]
+    if checkpoint.decision_id != decided.decision_id:
+        reason = reason or ("missing" if checkpoint.state == "missing" else "saved_again")
+    try:
+        store = stores.holding(decided.uri)
+        if reason is None:
+            store.trash(decided.uri, decided.decision_id, decided.manifest)
+            return CheckpointTrashed(**ids)
+        if store.trashed(decided.decision_id):
+            # A sweep was killed between the move and its record, and then the claim lost its reason.
+            if reason == "pinned" and store.restore(decided.uri, decided.decision_id):
+                return EvictionCancelled(**ids, reason="pinned")
+            return CheckpointTrashed(**ids)
+    except CheckpointGone:
+        return EvictionCancelled(**ids, reason="missing")
+    except (StoreError, PathRefused) as error:
+        return EvictionFailed(**ids, step="trash", error=str(error))
+    return EvictionCancelled(**ids, reason=reason)
+
+
+def _purge_or_restored(decision: Decision, stores: Stores) -> Event:
+    """Say what comes next for a trashed checkpoint: usually that it is purged.
+
+    A restore may have been cut off after the move back and before its record: then it is restored.
+    """
+    decided = decision.decided
+    ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+    try:
+        store = stores.holding(decided.uri)
+        if not store.trashed(decided.decision_id) and store.manifest(decided.uri) == decided.manifest:
+            return CheckpointRestored(**ids)
+    except CheckpointGone:
+        pass
+    except (StoreError, PathRefused) as error:
+        return EvictionFailed(**ids, step="purge", error=str(error))
+    return PurgeDecided(**ids)
+
+
+def _purged(decision: Decision, stores: Stores) -> CheckpointPurged | EvictionFailed:
+    decided = decision.decided
+    ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+    try:
+        stores.holding(decided.uri).purge(decided.decision_id, decided.manifest)
+    except (StoreError, PathRefused) as error:
+        return EvictionFailed(**ids, step="purge", error=str(error))
+    return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)

@@ -1,0 +1,93 @@
+"""Answers for people: rows of the auditors' views, on projections that are caught up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import TextClause, text
+
+from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.errors import NotFound
+from quota.eventlog.database import Database
+from quota.eventlog.log import EventLog
+from quota.projections.projector import Projector
+
+Answer = list[dict[str, Any]]
+
+EVICTIONS = """
+    SELECT * FROM eviction_history
+    WHERE (:experiment_id IS NULL OR experiment_id = :experiment_id)
+      AND (:outcome IS NULL OR outcome = :outcome)
+    ORDER BY decided_at DESC, experiment_id, decided_position DESC
+    LIMIT :most
+"""
+EXPERIMENTS = """
+    SELECT e.experiment_id, e.mode, e.started_at, e.finished_at, u.held_checkpoints, u.running_trials,
+           u.stored_checkpoints, u.stored_bytes, u.trashed_bytes, u.freed_bytes, e.trials_resumed,
+           e.trials_resumed_without_checkpoint, e.lost_resource, e.checkpoints_evicted
+    FROM experiments e JOIN usage u USING (experiment_id)
+    WHERE :experiment_id IS NULL OR e.experiment_id = :experiment_id
+    ORDER BY e.experiment_id
+"""
+USAGE = "SELECT * FROM quota_usage ORDER BY experiment_id"
+INVENTORY = """
+    SELECT * FROM checkpoint_inventory WHERE experiment_id = :experiment_id ORDER BY trial_id, uri
+"""
+ESTIMATORS = """
+    SELECT * FROM estimator_status WHERE experiment_id = :experiment_id ORDER BY level IS NULL, level
+"""
+RUNGS = "SELECT * FROM rungs WHERE experiment_id = :experiment_id ORDER BY level"
+
+
+class Queries:
+    """Answers from the views.
+
+    Args:
+        database: Where they are.
+        log: Says which streams there are.
+        projector: Catches the projections up first.
+    """
+
+    def __init__(self, database: Database, log: EventLog, projector: Projector) -> None:
+        self._database = database
+        self._log = log
+        self._projector = projector
+
+    def experiment_ids(self) -> list[str]:
+        """Return the ids of all experiments, sorted."""
+        with self._database.read() as connection:
+            heads = self._log.heads(connection)
+        return [stream for stream, position, _ in heads if position and stream != DEPLOYMENT_STREAM]
+
+    def require(self, experiment_id: str) -> None:
+        """Check that an experiment exists.
+
+        Raises:
+            NotFound: it does not.
+        """
+        if experiment_id not in self.experiment_ids():
+            raise NotFound(f"experiment {experiment_id}: there is none; `ckpt-quota experiment list` lists them")
+
+    def catch_up(self, experiment_ids: Sequence[str]) -> None:
+        """Write what recorders have appended since to the projections' tables."""
+        for experiment_id in experiment_ids:
+            with self._projector.locked([experiment_id]) as locked:
+                self._projector.store(locked[experiment_id])
+
+    def ask(self, query: str, **parameters: object) -> Answer:
+        """Run a query of this module."""
+        with self._database.read() as connection:
+            return [dict(row) for row in connection.execute(_typed(query, parameters), parameters).mappings()]
+
+    def evictions(self, experiment_id: str | None, outcome: str | None, most: int) -> Answer:
+        """Return the latest decisions, newest first."""
+        return self.ask(EVICTIONS, experiment_id=experiment_id, outcome=outcome, most=most)
+
+
+def _typed(query: str, parameters: Mapping[str, object]) -> TextClause:
+    """Tell PostgreSQL the type of parameters that may be NULL, which it cannot guess."""
+    for name, value in parameters.items():
+        if value is None:
+            query = query.replace(f":{name}", f"CAST(:{name} AS TEXT)")
+    return text(query)

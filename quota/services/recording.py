@@ -1,0 +1,217 @@
+"""Recording: what tuners send is appended under the stream's lock, if the stream admits it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from quota.domain.admission import admission_refusal
+from quota.domain.events import (
+    RECORDER_EVENTS,
+    CheckpointRestored,
+    CheckpointSaved,
+    EvictionCancelled,
+    NewEvent,
+    is_instant,
+)
+from quota.domain.experiment import Checkpoint, Decision
+from quota.domain.identifiers import event_id_problem, id_problem
+from quota.domain.refusal import Refusal, RefusalKind
+from quota.domain.wire import MAX_EVENT_BYTES, recheck
+from quota.errors import StoreError
+from quota.eventlog.locations import take_location
+from quota.eventlog.log import Prepared, Receipt
+from quota.projections.projector import LockedExperiment, Projector
+from quota.services.appending import Appender
+from quota.services.refusing import error_for, named
+from quota.services.stores import OpenStore, Stores
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadableCheckpoint:
+    """A checkpoint that a resumed trial may load: nothing will claim it before the trial pauses again.
+
+    Attributes:
+        uri: Where it lies.
+        resource: Units of resource that had been consumed when it was written.
+    """
+
+    uri: str
+    resource: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """What a resumed trial is told.
+
+    Attributes:
+        receipt: Where the resume stands in the log.
+        checkpoint: What to load; None where the trial starts from scratch.
+    """
+
+    receipt: Receipt
+    checkpoint: LoadableCheckpoint | None
+
+
+class Recorder:
+    """Appends what tuners send.
+
+    Args:
+        appender: In whose name.
+        projector: Gives the states by which events are admitted.
+        open_store: Opens the stores from whose trash a resume may need to rescue a checkpoint.
+    """
+
+    def __init__(self, appender: Appender, projector: Projector, open_store: OpenStore) -> None:
+        self._appender = appender
+        self._projector = projector
+        self._open_store = open_store
+
+    def append(self, batch: Sequence[NewEvent], names: Mapping[str, str] | None = None) -> list[Receipt]:
+        """Store a batch whole, or nothing of it.
+
+        Args:
+            batch: Events of any experiments; those of one experiment in their order.
+            names: How to name an event in a message, by event id; e.g. by its line in a file.
+
+        Returns:
+            One receipt an event, in the batch's order. An event that the log held before is not stored again.
+
+        Raises:
+            BadInput: an event of the batch is refused; nothing was stored.
+            DatabaseUnavailable: the database did not take it; sending the same events again is safe.
+        """
+        if not batch:
+            return []
+        names = names or {}
+        prepared = [self._prepared(new, names.get(new.event_id)) for new in batch]
+        with self._projector.locked(new.experiment_id for new in batch) as locked:
+            return self._append(locked, prepared, names)
+
+    def resume_trial(self, resumed: NewEvent) -> Resumption:
+        """Record that a trial is resumed, and tell it what to load.
+
+        A checkpoint that was about to be evicted is kept, one in the trash is moved back: a resume always wins,
+        or knows.
+
+        Args:
+            resumed: An event whose payload is `TrialResumed`.
+
+        Raises:
+            BadInput: the trial is not paused at that level.
+        """
+        prepared = self._prepared(resumed, None)
+        trial_id = resumed.payload.about_trial or ""
+        with self._projector.locked([resumed.experiment_id]) as all_locked:
+            locked = all_locked[resumed.experiment_id]
+            connection = locked.stream.connection
+            known = self._appender.log.stored_before(connection, [prepared]).get(resumed.event_id)
+            if known is None:
+                refusal = admission_refusal(locked.state, resumed.payload)
+                if refusal is not None:
+                    raise error_for(named(resumed), refusal)
+                self._rescue(locked, trial_id)
+                position = self._appender.add_event(locked, prepared)
+                known = Receipt(resumed.event_id, resumed.experiment_id, position, stored_before=False)
+            checkpoint = locked.state.newest_stored(trial_id)
+            loadable = None if checkpoint is None else LoadableCheckpoint(checkpoint.uri, checkpoint.resource)
+        return Resumption(known, loadable)
+
+    def _append(
+        self, locked: Mapping[str, LockedExperiment], batch: Sequence[Prepared], names: Mapping[str, str]
+    ) -> list[Receipt]:
+        connection = next(iter(locked.values())).stream.connection
+        receipts = self._appender.log.stored_before(connection, batch)
+        answer: list[Receipt] = []
+        for prepared in batch:
+            new = prepared.event
+            known = receipts.get(new.event_id)
+            if known is None:
+                experiment = locked[new.experiment_id]
+                refusal = admission_refusal(experiment.state, new.payload) or self._location_refusal(experiment, new)
+                if refusal is not None:
+                    raise error_for(names.get(new.event_id) or named(new), refusal)
+                position = self._appender.add_event(experiment, prepared)
+                known = Receipt(new.event_id, new.experiment_id, position, stored_before=False)
+                receipts[new.event_id] = Receipt(new.event_id, new.experiment_id, position, stored_before=True)
+            answer.append(known)
+        return answer
+
+    @staticmethod
+    def _prepared(new: NewEvent, name: str | None) -> Prepared:
+        """Check an event by itself, and encode it before any lock is taken."""
+        refusal = _envelope_refusal(new) or recheck(new.payload)
+        if refusal is not None:
+            raise error_for(name or named(new), refusal)
+        prepared = Prepared.of(new)
+        size = len(prepared.data.encode())
+        if size > MAX_EVENT_BYTES:
+            reason = f"an event's data has at most {MAX_EVENT_BYTES} bytes, this one has {size}"
+            raise error_for(name or named(new), Refusal(RefusalKind.IDENTITY, "data", f"{size} bytes", reason))
+        return prepared
+
+    @staticmethod
+    def _location_refusal(locked: LockedExperiment, new: NewEvent) -> Refusal | None:
+        """Take a new checkpoint's location, which no other checkpoint of any experiment may overlap."""
+        payload = new.payload
+        if not isinstance(payload, CheckpointSaved) or payload.uri in locked.state.checkpoints:
+            return None
+        overlap = take_location(locked.stream.connection, new.experiment_id, payload.trial_id, payload.uri)
+        if overlap is None:
+            return None
+        reason = (
+            f"it overlaps {overlap.location}, which belongs to trial {overlap.trial_id} of experiment "
+            f"{overlap.experiment_id}; evicting one would take the other, so give each trial its own place"
+        )
+        return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
+
+    def _rescue(self, locked: LockedExperiment, trial_id: str) -> None:
+        """Bring back the newest checkpoint of a trial that is about to be resumed, if that can be done."""
+        state = locked.state
+        for uri in reversed(state.trial_uris.get(trial_id, [])):
+            checkpoint = state.checkpoints[uri]
+            if checkpoint.state == "stored":
+                return
+            if checkpoint.state not in {"claimed", "trashed"} or checkpoint.decision_id is None:
+                continue
+            try:
+                if self._brought_back(locked, checkpoint, state.decisions[checkpoint.decision_id]):
+                    return
+            except StoreError as error:
+                logger.warning("trial %s of %s starts from scratch: %s", trial_id, state.experiment_id, error)
+
+    def _brought_back(self, locked: LockedExperiment, checkpoint: Checkpoint, decision: Decision) -> bool:
+        deployment = self._projector.look_at_deployment(locked.stream.connection)
+        store = Stores(deployment, self._open_store).holding(checkpoint.uri)
+        decided = decision.decided
+        restored = store.restore(checkpoint.uri, decided.decision_id)
+        if not restored and store.manifest(checkpoint.uri) != decided.manifest:
+            return False
+        if decision.outcome == "claimed":
+            self._appender.add(
+                locked,
+                EvictionCancelled(decision_id=decided.decision_id, trial_id=decided.trial_id, reason="resumed"),
+            )
+        else:
+            self._appender.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
+        return True
+
+
+def _envelope_refusal(new: NewEvent) -> Refusal | None:
+    identity = RefusalKind.IDENTITY
+    for field, problem in (
+        ("event_id", event_id_problem(new.event_id)),
+        ("experiment_id", id_problem(new.experiment_id)),
+        ("actor", id_problem(new.actor)),
+    ):
+        if problem is not None:
+            return Refusal(identity, field, getattr(new, field), problem)
+    if new.payload.TYPE not in RECORDER_EVENTS:
+        return Refusal(identity, "type", new.payload.TYPE, "a recorder may not send this type")
+    if not is_instant(new.occurred_at):
+        reason = "it has no zone; give an aware datetime, e.g. datetime.now(UTC)"
+        return Refusal(RefusalKind.TIME, "occurred_at", str(new.occurred_at), reason)
+    return None

@@ -1,0 +1,92 @@
+"""Taking evictions back: from the trash to the checkpoint's place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from quota.domain.events import CheckpointRestored
+from quota.domain.experiment import Decision
+from quota.errors import NotFound, StateRefused
+from quota.eventlog.database import Database
+from quota.projections.projector import LockedExperiment, Projector
+from quota.projections.tables import decisions
+from quota.services.appending import Appender
+from quota.services.stores import OpenStore, Stores
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """A checkpoint that is back.
+
+    Attributes:
+        experiment_id: Its experiment.
+        trial_id: Its trial.
+        uri: Where it lies again.
+        size_bytes: Its size.
+    """
+
+    experiment_id: str
+    trial_id: str
+    uri: str
+    size_bytes: int
+
+
+class Restorer:
+    """Restores what a sweep evicted, for as long as the trash holds it.
+
+    Args:
+        database: Where the log lies.
+        projector: Gives the locks and states.
+        appender: In whose name.
+        open_store: Opens a store.
+    """
+
+    def __init__(self, database: Database, projector: Projector, appender: Appender, open_store: OpenStore) -> None:
+        self._database = database
+        self._projector = projector
+        self._appender = appender
+        self._open_store = open_store
+
+    def restore(self, decision_id: str) -> Restored:
+        """Undo one decision.
+
+        Raises:
+            NotFound: there is no such decision.
+            StateRefused: there is nothing to undo: it was purged, restored or never carried out.
+            StoreError: the store could not move it back; it stays in the trash.
+        """
+        with self._database.read() as connection:
+            experiment_id, outcome = self._find(connection, decision_id)
+        with self._projector.locked([experiment_id]) as all_locked:
+            locked = all_locked[experiment_id]
+            decision = locked.state.decisions.get(decision_id)
+            if decision is None or decision.outcome != "trashed":
+                raise _nothing_to_undo(decision_id, outcome if decision is None else decision.outcome)
+            self._move_back(locked, decision)
+            self._projector.store(locked)
+        decided = decision.decided
+        return Restored(experiment_id, decided.trial_id, decided.uri, decided.size_bytes)
+
+    def _move_back(self, locked: LockedExperiment, decision: Decision) -> None:
+        decided = decision.decided
+        deployment = self._projector.look_at_deployment(locked.stream.connection)
+        store = Stores(deployment, self._open_store).holding(decided.uri)
+        # A restore that was cut off after the move and before its record left it at its place.
+        if not store.restore(decided.uri, decided.decision_id) and (store.manifest(decided.uri) != decided.manifest):
+            raise _nothing_to_undo(decided.decision_id, "no longer in the trash")
+        self._appender.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
+
+    @staticmethod
+    def _find(connection: Connection, decision_id: str) -> tuple[str, str]:
+        query = select(decisions.c.experiment_id, decisions.c.outcome)
+        row = connection.execute(query.where(decisions.c.decision_id == decision_id)).first()
+        if row is None:
+            raise NotFound(f"decision {decision_id}: there is none; `ckpt-quota evictions` lists them")
+        return row.experiment_id, row.outcome
+
+
+def _nothing_to_undo(decision_id: str, outcome: str) -> StateRefused:
+    reason = "only what is in the trash can be restored; `ckpt-quota evictions --outcome trashed` lists that"
+    return StateRefused(f"decision {decision_id}", "outcome", outcome, reason)

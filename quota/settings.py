@@ -1,0 +1,137 @@
+"""Settings: from the command line, then `QUOTA_*` variables, then a TOML file; parsed once."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import tomllib
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from quota.errors import SettingsRefused
+
+DEFAULT_DATABASE = "sqlite:///quota.db"
+CONFIG_VARIABLE = "QUOTA_CONFIG"
+DEFAULT_CONFIG = Path("quota.toml")
+
+_DURATION = re.compile(r"(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>[smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def parse_duration(text: object) -> object:
+    """Turn `90s`, `15m`, `1h` or `7d` into a duration; `0` is one too."""
+    if text in (0, "0"):
+        return timedelta()
+    if not isinstance(text, str):
+        return text
+    match = _DURATION.fullmatch(text.strip())
+    if match is None:
+        message = "write a number and a unit: 90s, 15m, 1h or 7d"
+        raise ValueError(message)
+    return timedelta(seconds=float(match["amount"]) * _SECONDS[match["unit"]])
+
+
+def default_actor() -> str:
+    """Return `user@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
+
+
+class Settings(BaseSettings):
+    """What a process works with; frozen.
+
+    Attributes:
+        database: SQLAlchemy URL of the database.
+        actor: In whose name events are recorded.
+        policy: The policy by which sweeps choose.
+        approx_steps: Most steps of the recursion of `syne-tune`.
+        prior_mean: Mean of the estimators' prior.
+        prior_size: Its effective sample size.
+        min_data_at_rung: From how many data on a rung's own estimator is used.
+        trash_retention: For how long an eviction can be undone; 0 deletes at once.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="QUOTA_", frozen=True, extra="forbid", strict=False)
+
+    database: str = DEFAULT_DATABASE
+    actor: str = Field(default_factory=default_actor)
+    policy: Literal["syne-tune", "by_level", "random"] = "syne-tune"
+    approx_steps: int = Field(default=25, ge=1, le=1_000)
+    prior_mean: float = Field(default=0.33, gt=0, lt=1)
+    prior_size: float = Field(default=2.0, gt=0, allow_inf_nan=False)
+    min_data_at_rung: int = Field(default=5, ge=0)
+    trash_retention: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta())] = timedelta(hours=1)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the base class's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: arguments, environment, file."""
+        path = _config_path()
+        toml = () if path is None else (TomlConfigSettingsSource(settings_cls, path),)
+        return (init_settings, env_settings, *toml)
+
+
+def _config_path() -> Path | None:
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    return DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None
+
+
+def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - checked by the settings' own types
+    """Gather the settings.
+
+    Args:
+        **given: What the command line said; None where it said nothing.
+
+    Raises:
+        SettingsRefused: a file cannot be read, or a key or value is refused.
+    """
+    path = _config_path()
+    _refuse_unreadable(path)
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Settings.model_fields)
+            raise SettingsRefused(
+                f"settings file {path}", name, first["input"], f"no such key; known are {known}"
+            ) from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise SettingsRefused("settings", name, first["input"], message) from error
+
+
+def _refuse_unreadable(path: Path | None) -> None:
+    if path is None:
+        return
+    thing = f"settings file {path}"
+    try:
+        tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsRefused(thing, "", str(path), f"it cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingsRefused(thing, "", str(path), "it is no UTF-8 text") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsRefused(thing, "", str(path), f"it is no TOML: {error}") from error
