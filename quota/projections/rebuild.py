@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,9 +77,8 @@ class Rebuilder:
                 yield Difference("projected_streams", {"experiment_id": stream_id}, {"position": position}, None)
                 return
             state = self._folded(connection, stream_id, position, progress)
-            is_deployment = isinstance(state, DeploymentState)
-            rebuilt = touched_deployment_rows(state) if is_deployment else touched_rows(state)
-            for table in DEPLOYMENT_TABLES if is_deployment else EXPERIMENT_TABLES:
+            tables, rebuilt = _all_rows(state)
+            for table in tables:
                 yield from _differences(connection, table, stream_id, rebuilt.get(table, []))
 
     def _folded(
@@ -117,6 +116,15 @@ class Rebuilder:
             for table in EXPERIMENT_TABLES:
                 connection.execute(delete(table).where(table.c.experiment_id == stream_id))
         connection.execute(delete(projected_streams).where(projected_streams.c.experiment_id == stream_id))
+
+
+def _all_rows(
+    state: ExperimentState | DeploymentState,
+) -> tuple[Sequence[Table], Mapping[Table, list[RowValues]]]:
+    """Return the rows of a state that was folded from nothing, and the tables that they belong to."""
+    if isinstance(state, ExperimentState):
+        return EXPERIMENT_TABLES, touched_rows(state)
+    return DEPLOYMENT_TABLES, touched_deployment_rows(state)
 
 
 def _differences(
