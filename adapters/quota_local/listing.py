@@ -1,0 +1,76 @@
+"""Manifests of what lies on the disk, and how they differ."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from contextlib import closing
+
+from quota.domain.manifest import Manifest, ManifestEntry
+from quota.errors import CheckpointChanged, PathRefused, shown
+from quota_local.walking import Node, Spot, walk
+
+_SHOWN_PATHS = 3
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFCHR: "a character device",
+}
+
+
+def entry_of(node: Node) -> ManifestEntry | None:
+    """Return the entry of a file or symbolic link; None of anything else.
+
+    The version says that an entry is a link, so that a file and a link never pass for each other.
+    """
+    status = node.status
+    version = f"{status.st_ino}-{status.st_mtime_ns}"
+    if stat.S_ISREG(status.st_mode):
+        return ManifestEntry(path=node.path, size_bytes=status.st_size, version=version)
+    if stat.S_ISLNK(status.st_mode):
+        return ManifestEntry(path=node.path, size_bytes=0, version=f"link-{version}")
+    return None
+
+
+def manifest_of(spot: Spot) -> Manifest:
+    """List what `spot` consists of.
+
+    Raises:
+        PathRefused: it is or holds something that no checkpoint may hold.
+        CheckpointChanged: something vanished or was moved meanwhile.
+        OSError: something cannot be read.
+    """
+    with closing(walk(spot)) as nodes:
+        try:
+            return Manifest.of(_entry_required(node, spot.subject) for node in nodes if not node.is_directory)
+        except FileNotFoundError as error:
+            message = f"{spot.subject}: {shown(error.filename)} vanished while it was listed; try again"
+            raise CheckpointChanged(message) from error
+
+
+def _entry_required(node: Node, subject: str) -> ManifestEntry:
+    entry = entry_of(node)
+    if entry is None:
+        what = _KINDS.get(stat.S_IFMT(node.status.st_mode), "no file")
+        raise PathRefused(subject, "path", node.path, f"it is {what}; remove it by hand, then try again")
+    return entry
+
+
+def require_same(subject: str, present: Manifest, expected: Manifest) -> None:
+    """Compare what lies there with what should.
+
+    Raises:
+        CheckpointChanged: they differ; the message names the first few paths.
+    """
+    differing = set(present.entries) ^ set(expected.entries)
+    if differing:
+        paths = shown_paths(entry.path for entry in differing)
+        raise CheckpointChanged(f"{subject}: it changed since its eviction was decided: {paths}; nothing was moved")
+
+
+def shown_paths(paths: Iterable[str]) -> str:
+    """Return the first few of `paths`, and how many there are."""
+    known = sorted(set(paths))
+    few = ", ".join(shown(path) for path in known[:_SHOWN_PATHS])
+    return few if len(known) <= _SHOWN_PATHS else f"{few} … ({len(known)} in all)"

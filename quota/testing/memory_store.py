@@ -1,0 +1,157 @@
+"""A store in memory, for tests: it keeps every promise of the port and writes to no disk."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from quota.domain.locations import Location, parse_location
+from quota.domain.manifest import Manifest, ManifestEntry
+from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError, shown
+
+_CLAIM_ID = re.compile(r"[0-9a-z][0-9a-z_-]{0,127}")
+_PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    version: str
+
+
+_Files = dict[str, _File]
+
+
+class MemoryStore:
+    """A `quota.ports.CheckpointStore` whose contents a test can set and look at.
+
+    Args:
+        root_uri: The location below which it accepts checkpoints, of any scheme.
+    """
+
+    def __init__(self, root_uri: str = "memory://store/") -> None:
+        self._root = parse_location(root_uri)
+        self._checkpoints: dict[str, _Files] = {}
+        self._trash: dict[str, _Files] = {}
+        self._versions = itertools.count(1)
+
+    def add_checkpoint(self, uri: str, files: Mapping[str, bytes]) -> None:
+        """Write a checkpoint of `files`, named by their paths, in place of what lies at `uri`.
+
+        Raises:
+            PathRefused: `uri` is not strictly below the root.
+        """
+        self._checkpoints[self._key(uri)] = {
+            path: _File(content, f"v{next(self._versions)}") for path, content in files.items()
+        }
+
+    def contents(self, uri: str) -> dict[str, bytes] | None:
+        """Return what lies at `uri`, None where nothing does.
+
+        Raises:
+            PathRefused: `uri` is not strictly below the root.
+        """
+        return _contents(self._checkpoints.get(self._key(uri)))
+
+    def trash_contents(self, claim_id: str) -> dict[str, bytes] | None:
+        """Return what the trash holds of `claim_id`, None where it holds nothing."""
+        return _contents(self._trash.get(claim_id))
+
+    def manifest(self, uri: str) -> Manifest:
+        """List what the checkpoint at `uri` consists of.
+
+        Raises:
+            PathRefused: `uri` is not strictly below the root.
+            CheckpointGone: there is nothing at `uri`.
+        """
+        files = self._checkpoints.get(self._key(uri))
+        if files is None:
+            raise CheckpointGone(f"checkpoint {uri}: there is nothing at this location")
+        return _manifest_of(files)
+
+    def trash(self, uri: str, claim_id: str, manifest: Manifest) -> None:
+        """Move the checkpoint at `uri` into the trash, unless the trash holds `claim_id` already.
+
+        Raises:
+            PathRefused: `uri` is not strictly below the root.
+            CheckpointGone: neither `uri` nor the trash has anything.
+            CheckpointChanged: what lies at `uri` is not what `manifest` names.
+            StoreError: `claim_id` is no plain name.
+        """
+        key = self._key(uri)
+        if self.trashed(claim_id):
+            return
+        if set(self.manifest(uri).entries) != set(manifest.entries):
+            raise CheckpointChanged(f"checkpoint {uri}: it changed since its eviction was decided")
+        self._trash[claim_id] = self._checkpoints.pop(key)
+
+    def restore(self, uri: str, claim_id: str) -> bool:
+        """Move the checkpoint of `claim_id` back from the trash to `uri`.
+
+        Returns:
+            False where the trash does not hold `claim_id`.
+
+        Raises:
+            PathRefused: `uri` is not strictly below the root.
+            CheckpointChanged: something else lies at `uri` now.
+            StoreError: `claim_id` is no plain name.
+        """
+        key = self._key(uri)
+        if not self.trashed(claim_id):
+            return False
+        if key in self._checkpoints:
+            raise CheckpointChanged(f"checkpoint {uri}: something else lies there now; the trash is left as it is")
+        self._checkpoints[key] = self._trash.pop(claim_id)
+        return True
+
+    def purge(self, claim_id: str, manifest: Manifest) -> None:
+        """Delete what the trash holds of `claim_id`, provided that `manifest` names all of it.
+
+        Raises:
+            CheckpointChanged: the trash holds something that `manifest` does not name; all is kept.
+            StoreError: `claim_id` is no plain name.
+        """
+        if not self.trashed(claim_id):
+            return
+        held = _manifest_of(self._trash[claim_id])
+        unnamed = sorted(entry.path for entry in set(held.entries) - set(manifest.entries))
+        if unnamed:
+            raise CheckpointChanged(f"claim {claim_id}: the manifest does not name {shown(unnamed)}; it is kept")
+        del self._trash[claim_id]
+
+    def trashed(self, claim_id: str) -> bool:
+        """Tell whether the trash holds anything of `claim_id`.
+
+        Raises:
+            StoreError: `claim_id` is no plain name.
+        """
+        if _CLAIM_ID.fullmatch(claim_id) is None:
+            raise StoreError(f"store {self._root.uri}: claim_id is {shown(claim_id)}: it is no plain name")
+        return claim_id in self._trash
+
+    def _key(self, uri: str) -> str:
+        location = self._parsed(uri)
+        if not self._root.contains(location) or location.components == self._root.components:
+            reason = f"it is not strictly below the root {self._root.uri} of this store"
+            raise PathRefused("checkpoint", "uri", uri, reason)
+        return location.key
+
+    def _parsed(self, uri: str) -> Location:
+        try:
+            return parse_location(uri)
+        except ValueError as error:
+            raise PathRefused("checkpoint", "uri", uri, str(error)) from error
+
+
+def _manifest_of(files: _Files) -> Manifest:
+    return Manifest.of(
+        ManifestEntry(path=quote(path, safe=_PLAIN), size_bytes=len(file.content), version=file.version)
+        for path, file in files.items()
+    )
+
+
+def _contents(files: _Files | None) -> dict[str, bytes] | None:
+    return None if files is None else {path: file.content for path, file in files.items()}
