@@ -1,0 +1,530 @@
+CREATE TABLE checkpoint_locations (
+    location TEXT COLLATE "C" NOT NULL,
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    trial_id TEXT NOT NULL,
+    CONSTRAINT pk_checkpoint_locations PRIMARY KEY (location)
+)
+--
+CREATE TABLE checkpoints (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    uri TEXT COLLATE "C" NOT NULL,
+    trial_id TEXT COLLATE "C" NOT NULL,
+    state TEXT NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    resource BIGINT NOT NULL,
+    saved_position BIGINT NOT NULL,
+    saved_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    pinned BOOLEAN NOT NULL,
+    decision_id UUID,
+    failures INTEGER NOT NULL,
+    failed_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_checkpoints PRIMARY KEY (experiment_id, uri)
+)
+--
+CREATE TABLE decisions (
+    decision_id UUID NOT NULL,
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    sweep_id UUID NOT NULL,
+    trial_id TEXT COLLATE "C" NOT NULL,
+    uri TEXT COLLATE "C" NOT NULL,
+    checkpoint_position BIGINT NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    manifest_entries BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    state_position BIGINT NOT NULL,
+    place BIGINT NOT NULL,
+    limit_scope TEXT NOT NULL,
+    limit_high BIGINT NOT NULL,
+    limit_low BIGINT NOT NULL,
+    usage BIGINT NOT NULL,
+    policy TEXT NOT NULL,
+    parameters JSON NOT NULL,
+    level BIGINT,
+    metric DOUBLE PRECISION,
+    rank BIGINT,
+    rung_length BIGINT,
+    promotion_quantile DOUBLE PRECISION,
+    estimator TEXT,
+    estimator_ones BIGINT,
+    estimator_total BIGINT,
+    p_better DOUBLE PRECISION,
+    time_ratio DOUBLE PRECISION,
+    resume_probability DOUBLE PRECISION,
+    score DOUBLE PRECISION,
+    decided_position BIGINT NOT NULL,
+    decided_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    actor TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    outcome_at TIMESTAMP WITH TIME ZONE,
+    freed_bytes BIGINT NOT NULL,
+    failures INTEGER NOT NULL,
+    failed_at TIMESTAMP WITH TIME ZONE,
+    error TEXT,
+    CONSTRAINT pk_decisions PRIMARY KEY (decision_id)
+)
+--
+CREATE INDEX ix_decisions_experiment_id_decided_position ON decisions (experiment_id, decided_position)
+--
+CREATE INDEX ix_decisions_open ON decisions (experiment_id) WHERE outcome IN ('claimed', 'trashed', 'purging')
+--
+CREATE INDEX ix_decisions_sweep_id ON decisions (sweep_id)
+--
+CREATE TABLE estimators (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    level BIGINT NOT NULL,
+    ones BIGINT NOT NULL,
+    total BIGINT NOT NULL,
+    CONSTRAINT pk_estimators PRIMARY KEY (experiment_id, level)
+)
+--
+CREATE TABLE events (
+    global_position BIGINT GENERATED ALWAYS AS IDENTITY,
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    position BIGINT NOT NULL,
+    event_id UUID NOT NULL,
+    type TEXT NOT NULL,
+    schema_version INTEGER NOT NULL,
+    trial_id TEXT,
+    occurred_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    recorded_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    actor TEXT NOT NULL,
+    data JSON NOT NULL,
+    hash BYTEA NOT NULL,
+    CONSTRAINT pk_events PRIMARY KEY (global_position),
+    CONSTRAINT uq_events_experiment_id_position UNIQUE (experiment_id, position),
+    CONSTRAINT uq_events_event_id UNIQUE (event_id)
+)
+--
+CREATE INDEX ix_events_experiment_id_trial_id_position ON events (experiment_id, trial_id, position)
+--
+CREATE FUNCTION reject_event_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'events are never changed: the log is append-only'; END $$
+--
+CREATE TRIGGER events_reject_change BEFORE UPDATE OR DELETE ON events FOR EACH ROW EXECUTE FUNCTION reject_event_change()
+--
+CREATE TRIGGER events_reject_truncate BEFORE TRUNCATE ON events FOR EACH STATEMENT EXECUTE FUNCTION reject_event_change()
+--
+ALTER TABLE events ENABLE ALWAYS TRIGGER events_reject_change
+--
+ALTER TABLE events ENABLE ALWAYS TRIGGER events_reject_truncate
+--
+CREATE TABLE experiments (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    mode TEXT NOT NULL,
+    max_resource BIGINT NOT NULL,
+    max_wallclock_seconds DOUBLE PRECISION,
+    labels JSON NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    finished_at TIMESTAMP WITH TIME ZONE,
+    trials_resumed BIGINT NOT NULL,
+    trials_resumed_without_checkpoint BIGINT NOT NULL,
+    lost_resource BIGINT NOT NULL,
+    checkpoints_evicted BIGINT NOT NULL,
+    CONSTRAINT pk_experiments PRIMARY KEY (experiment_id)
+)
+--
+CREATE TABLE flags (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    position BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    CONSTRAINT pk_flags PRIMARY KEY (experiment_id, position, reason)
+)
+--
+CREATE TABLE limits (
+    scope TEXT COLLATE "C" NOT NULL,
+    measure TEXT NOT NULL,
+    high BIGINT NOT NULL,
+    low BIGINT NOT NULL,
+    set_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    actor TEXT NOT NULL,
+    CONSTRAINT pk_limits PRIMARY KEY (scope, measure)
+)
+--
+CREATE TABLE projected_streams (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    position BIGINT NOT NULL,
+    CONSTRAINT pk_projected_streams PRIMARY KEY (experiment_id)
+)
+--
+CREATE TABLE rung_entries (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    level BIGINT NOT NULL,
+    trial_id TEXT COLLATE "C" NOT NULL,
+    metric DOUBLE PRECISION,
+    rank_value DOUBLE PRECISION NOT NULL,
+    placed_position BIGINT NOT NULL,
+    promoted BOOLEAN NOT NULL,
+    has_checkpoint BOOLEAN NOT NULL,
+    CONSTRAINT pk_rung_entries PRIMARY KEY (experiment_id, level, trial_id)
+)
+--
+CREATE TABLE rungs (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    level BIGINT NOT NULL,
+    promotion_quantile DOUBLE PRECISION NOT NULL,
+    length BIGINT NOT NULL,
+    CONSTRAINT pk_rungs PRIMARY KEY (experiment_id, level)
+)
+--
+CREATE TABLE stores (
+    uri TEXT COLLATE "C" NOT NULL,
+    added_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    actor TEXT NOT NULL,
+    CONSTRAINT pk_stores PRIMARY KEY (uri)
+)
+--
+CREATE TABLE streams (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    position BIGINT NOT NULL,
+    hash BYTEA NOT NULL,
+    recorded_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_streams PRIMARY KEY (experiment_id)
+)
+--
+CREATE TABLE sweeps (
+    sweep_id UUID NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    finished_at TIMESTAMP WITH TIME ZONE,
+    actor TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    parameters JSON NOT NULL,
+    software_version TEXT NOT NULL,
+    decided BIGINT NOT NULL,
+    evicted BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    cancelled BIGINT NOT NULL,
+    freed_bytes BIGINT NOT NULL,
+    exceeded JSON NOT NULL,
+    CONSTRAINT pk_sweeps PRIMARY KEY (sweep_id)
+)
+--
+CREATE TABLE trials (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    trial_id TEXT COLLATE "C" NOT NULL,
+    status TEXT NOT NULL,
+    bracket BIGINT NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    resource BIGINT,
+    metric DOUBLE PRECISION,
+    level BIGINT,
+    resumes BIGINT NOT NULL,
+    lost_resource BIGINT NOT NULL,
+    stored_checkpoints BIGINT NOT NULL,
+    CONSTRAINT pk_trials PRIMARY KEY (experiment_id, trial_id)
+)
+--
+CREATE TABLE usage (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    held_checkpoints BIGINT NOT NULL,
+    running_trials BIGINT NOT NULL,
+    stored_checkpoints BIGINT NOT NULL,
+    stored_bytes BIGINT NOT NULL,
+    claimed_checkpoints BIGINT NOT NULL,
+    claimed_bytes BIGINT NOT NULL,
+    trashed_checkpoints BIGINT NOT NULL,
+    trashed_bytes BIGINT NOT NULL,
+    freed_bytes BIGINT NOT NULL,
+    CONSTRAINT pk_usage PRIMARY KEY (experiment_id)
+)
+--
+CREATE VIEW eviction_history AS
+SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, size_bytes, manifest_entries,
+       reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
+       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
+       limit_scope, limit_high, limit_low, usage, state_position, decided_position,
+       outcome, outcome_at, freed_bytes, failures, error, actor
+FROM decisions
+--
+CREATE VIEW checkpoint_inventory AS
+SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
+       c.saved_position = (
+           SELECT max(later.saved_position) FROM checkpoints later
+           WHERE later.experiment_id = c.experiment_id AND later.trial_id = c.trial_id
+       ) AS is_newest,
+       c.pinned, t.status AS trial_status, t.level,
+       (
+           SELECT s.uri FROM stores s
+           WHERE substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
+           ORDER BY length(s.uri) DESC LIMIT 1
+       ) AS store,
+       c.decision_id
+FROM checkpoints c
+JOIN trials t ON t.experiment_id = c.experiment_id AND t.trial_id = c.trial_id
+--
+CREATE VIEW rung_standings AS
+SELECT e.experiment_id, e.level,
+       row_number() OVER (
+           PARTITION BY e.experiment_id, e.level ORDER BY e.rank_value, e.placed_position, e.trial_id
+       ) AS rank,
+       e.trial_id, e.metric, e.promoted, e.has_checkpoint, t.status AS trial_status,
+       r.length AS rung_length, r.promotion_quantile
+FROM rung_entries e
+JOIN rungs r ON r.experiment_id = e.experiment_id AND r.level = e.level
+JOIN trials t ON t.experiment_id = e.experiment_id AND t.trial_id = e.trial_id
+--
+CREATE VIEW estimator_status AS
+SELECT experiment_id,
+       CASE WHEN level = 0 THEN 'overall' ELSE 'rung' END AS estimator,
+       nullif(level, 0) AS level, ones, total,
+       CAST(ones AS DOUBLE PRECISION) / nullif(total, 0) AS fraction,
+       (CAST(0.33 AS DOUBLE PRECISION) * 2 + ones) / (2 + total) AS posterior_mean
+FROM estimators
+--
+CREATE VIEW quota_usage AS
+SELECT u.experiment_id, u.held_checkpoints,
+       coalesce(own.scope, each_one.scope) AS limit_scope,
+       coalesce(own.high, each_one.high) AS limit_high,
+       coalesce(own.low, each_one.low) AS limit_low,
+       coalesce(u.held_checkpoints > coalesce(own.high, each_one.high), FALSE) AS exceeded,
+       u.running_trials, u.stored_checkpoints, u.stored_bytes, u.claimed_checkpoints, u.claimed_bytes,
+       u.trashed_checkpoints, u.trashed_bytes, u.freed_bytes
+FROM usage u
+LEFT JOIN limits own ON own.scope = 'experiment:' || u.experiment_id AND own.measure = 'checkpoints'
+LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints'
+--
+CREATE VIEW trial_history AS
+SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,
+       CAST(e.data ->> 'resource' AS BIGINT) AS resource,
+       CAST(e.data ->> 'level' AS BIGINT) AS level,
+       CASE e.data ->> 'metric'
+           WHEN 'NaN' THEN NULL
+           WHEN 'Infinity' THEN CAST('Infinity' AS DOUBLE PRECISION)
+           WHEN '-Infinity' THEN -CAST('Infinity' AS DOUBLE PRECISION)
+           ELSE CAST(e.data ->> 'metric' AS DOUBLE PRECISION)
+       END AS metric,
+       e.data ->> 'uri' AS uri,
+       CAST(e.data ->> 'size_bytes' AS BIGINT) AS size_bytes,
+       e.data ->> 'decision_id' AS decision_id,
+       (
+           SELECT string_agg(f.reason, ', ') FROM flags f
+           WHERE f.experiment_id = e.experiment_id AND f.position = e.position
+       ) AS flag,
+       e.actor
+FROM events e
+WHERE e.trial_id IS NOT NULL
+--
+CREATE VIEW sweep_history AS
+SELECT s.sweep_id, s.started_at, s.finished_at, CAST(EXTRACT(EPOCH FROM s.finished_at - s.started_at) AS DOUBLE PRECISION) AS duration_seconds,
+       CASE WHEN s.finished_at IS NULL THEN 'unfinished' ELSE 'finished' END AS status,
+       s.policy, CAST(s.parameters ->> 'seed' AS BIGINT) AS seed, s.parameters,
+       s.decided, s.evicted, s.failed, s.cancelled, s.freed_bytes, s.exceeded, s.software_version, s.actor
+FROM sweeps s
+--
+COMMENT ON COLUMN eviction_history.decision_id IS 'Id of the decision; `ckpt-quota restore` takes it.'
+--
+COMMENT ON COLUMN eviction_history.sweep_id IS 'The sweep that decided; see sweep_history.'
+--
+COMMENT ON COLUMN eviction_history.decided_at IS 'When it was decided, by the sweeper''s clock.'
+--
+COMMENT ON COLUMN eviction_history.experiment_id IS 'The experiment.'
+--
+COMMENT ON COLUMN eviction_history.trial_id IS 'The trial whose checkpoint it is.'
+--
+COMMENT ON COLUMN eviction_history.uri IS 'Where the checkpoint lies or lay.'
+--
+COMMENT ON COLUMN eviction_history.size_bytes IS 'Size of all its files, as listed when it was decided.'
+--
+COMMENT ON COLUMN eviction_history.manifest_entries IS 'How many files or keys it consisted of.'
+--
+COMMENT ON COLUMN eviction_history.reason IS 'paused: its trial may be missed least; superseded: its trial has a newer one.'
+--
+COMMENT ON COLUMN eviction_history.policy IS 'The policy that chose it.'
+--
+COMMENT ON COLUMN eviction_history.place IS 'Place in the order of eviction of its plan, from 1.'
+--
+COMMENT ON COLUMN eviction_history.level IS 'Rung level that the trial was paused at.'
+--
+COMMENT ON COLUMN eviction_history.metric IS 'The value that it was ranked by there; NULL for NaN.'
+--
+COMMENT ON COLUMN eviction_history.rank IS 'Its rank in the rung, from 1.'
+--
+COMMENT ON COLUMN eviction_history.rung_length IS 'Entries of the rung, promoted ones included.'
+--
+COMMENT ON COLUMN eviction_history.promotion_quantile IS 'The rung''s.'
+--
+COMMENT ON COLUMN eviction_history.estimator IS 'rung or overall: whose counts gave p_better.'
+--
+COMMENT ON COLUMN eviction_history.estimator_ones IS 'How many of its data were better or equal.'
+--
+COMMENT ON COLUMN eviction_history.estimator_total IS 'How many data it had.'
+--
+COMMENT ON COLUMN eviction_history.p_better IS 'Its posterior mean: the probability that an arrival ranks better.'
+--
+COMMENT ON COLUMN eviction_history.time_ratio IS 'Time remaining / time elapsed.'
+--
+COMMENT ON COLUMN eviction_history.resume_probability IS 'Probability that the trial would be resumed.'
+--
+COMMENT ON COLUMN eviction_history.score IS 'Expected resource lost: that probability times the level.'
+--
+COMMENT ON COLUMN eviction_history.limit_scope IS 'The limit that called for it.'
+--
+COMMENT ON COLUMN eviction_history.limit_high IS 'Its high watermark.'
+--
+COMMENT ON COLUMN eviction_history.limit_low IS 'Its low watermark.'
+--
+COMMENT ON COLUMN eviction_history.usage IS 'What was counted under that limit then.'
+--
+COMMENT ON COLUMN eviction_history.state_position IS 'Position of the stream up to which these inputs reflect it.'
+--
+COMMENT ON COLUMN eviction_history.decided_position IS 'Position of the decision''s own event.'
+--
+COMMENT ON COLUMN eviction_history.outcome IS 'claimed, trashed, purging, purged, restored, cancelled or failed.'
+--
+COMMENT ON COLUMN eviction_history.outcome_at IS 'When it came to that.'
+--
+COMMENT ON COLUMN eviction_history.freed_bytes IS 'Bytes freed by purging.'
+--
+COMMENT ON COLUMN eviction_history.failures IS 'How often the store refused a step.'
+--
+COMMENT ON COLUMN eviction_history.error IS 'What the store said last, or why the claim was given up.'
+--
+COMMENT ON COLUMN eviction_history.actor IS 'Who ran the sweep.'
+--
+COMMENT ON COLUMN checkpoint_inventory.experiment_id IS 'The experiment.'
+--
+COMMENT ON COLUMN checkpoint_inventory.trial_id IS 'The trial.'
+--
+COMMENT ON COLUMN checkpoint_inventory.uri IS 'Where the checkpoint lies or lay.'
+--
+COMMENT ON COLUMN checkpoint_inventory.state IS 'stored, claimed, trashed, purging, purged or missing.'
+--
+COMMENT ON COLUMN checkpoint_inventory.size_bytes IS 'Size of all its files.'
+--
+COMMENT ON COLUMN checkpoint_inventory.resource IS 'Units of resource that the trial had consumed when it was written.'
+--
+COMMENT ON COLUMN checkpoint_inventory.saved_at IS 'When it was written, by the sender''s clock.'
+--
+COMMENT ON COLUMN checkpoint_inventory.saved_position IS 'Position of the event that says so.'
+--
+COMMENT ON COLUMN checkpoint_inventory.is_newest IS 'Whether the trial has written none later.'
+--
+COMMENT ON COLUMN checkpoint_inventory.pinned IS 'Whether it must not be evicted.'
+--
+COMMENT ON COLUMN checkpoint_inventory.trial_status IS 'running, paused, stopped, completed or failed.'
+--
+COMMENT ON COLUMN checkpoint_inventory.level IS 'Rung level that the trial was last paused at.'
+--
+COMMENT ON COLUMN checkpoint_inventory.store IS 'Root of the store that it lies in; NULL where none does, and then it is never evicted.'
+--
+COMMENT ON COLUMN checkpoint_inventory.decision_id IS 'The decision that claims it or has taken it.'
+--
+COMMENT ON COLUMN rung_standings.experiment_id IS 'The experiment.'
+--
+COMMENT ON COLUMN rung_standings.level IS 'The rung''s level.'
+--
+COMMENT ON COLUMN rung_standings.rank IS 'The trial''s rank in it, from 1; ties in order of arrival.'
+--
+COMMENT ON COLUMN rung_standings.trial_id IS 'The trial.'
+--
+COMMENT ON COLUMN rung_standings.metric IS 'The value that it is ranked by; NULL for NaN, which ranks last.'
+--
+COMMENT ON COLUMN rung_standings.promoted IS 'Whether it was resumed from here.'
+--
+COMMENT ON COLUMN rung_standings.has_checkpoint IS 'Whether it is paused here with a stored checkpoint.'
+--
+COMMENT ON COLUMN rung_standings.trial_status IS 'What the trial does now.'
+--
+COMMENT ON COLUMN rung_standings.rung_length IS 'Entries of the rung.'
+--
+COMMENT ON COLUMN rung_standings.promotion_quantile IS 'The fraction of them that may be promoted.'
+--
+COMMENT ON COLUMN estimator_status.experiment_id IS 'The experiment.'
+--
+COMMENT ON COLUMN estimator_status.estimator IS 'rung or overall.'
+--
+COMMENT ON COLUMN estimator_status.level IS 'The rung''s level; NULL for the overall one.'
+--
+COMMENT ON COLUMN estimator_status.ones IS 'How often a new report was better than a paused trial there, or equal.'
+--
+COMMENT ON COLUMN estimator_status.total IS 'How often they were compared.'
+--
+COMMENT ON COLUMN estimator_status.fraction IS 'ones / total; NULL before there are data.'
+--
+COMMENT ON COLUMN estimator_status.posterior_mean IS 'Mean of p under the default prior of mean 0.33 and size 2.'
+--
+COMMENT ON COLUMN quota_usage.experiment_id IS 'The experiment.'
+--
+COMMENT ON COLUMN quota_usage.held_checkpoints IS 'What counts under a limit: stored checkpoints of trials that may still run, a running trial at least one.'
+--
+COMMENT ON COLUMN quota_usage.limit_scope IS 'The limit that holds for it; NULL where there is none.'
+--
+COMMENT ON COLUMN quota_usage.limit_high IS 'Its high watermark.'
+--
+COMMENT ON COLUMN quota_usage.limit_low IS 'Its low watermark.'
+--
+COMMENT ON COLUMN quota_usage.exceeded IS 'Whether it is above the high watermark.'
+--
+COMMENT ON COLUMN quota_usage.running_trials IS 'Trials that run.'
+--
+COMMENT ON COLUMN quota_usage.stored_checkpoints IS 'Checkpoints at their places.'
+--
+COMMENT ON COLUMN quota_usage.stored_bytes IS 'Their sizes.'
+--
+COMMENT ON COLUMN quota_usage.claimed_checkpoints IS 'Checkpoints about to be moved to the trash.'
+--
+COMMENT ON COLUMN quota_usage.claimed_bytes IS 'Their sizes.'
+--
+COMMENT ON COLUMN quota_usage.trashed_checkpoints IS 'Checkpoints in the trash, still on the disk.'
+--
+COMMENT ON COLUMN quota_usage.trashed_bytes IS 'Their sizes.'
+--
+COMMENT ON COLUMN quota_usage.freed_bytes IS 'Bytes freed so far.'
+--
+COMMENT ON COLUMN trial_history.experiment_id IS 'The experiment.'
+--
+COMMENT ON COLUMN trial_history.position IS 'Position in the experiment''s stream.'
+--
+COMMENT ON COLUMN trial_history.trial_id IS 'The trial.'
+--
+COMMENT ON COLUMN trial_history.type IS 'What happened.'
+--
+COMMENT ON COLUMN trial_history.occurred_at IS 'When, by the sender''s clock.'
+--
+COMMENT ON COLUMN trial_history.recorded_at IS 'When it was stored, by the database''s clock.'
+--
+COMMENT ON COLUMN trial_history.resource IS 'Units of resource, of a report or a checkpoint.'
+--
+COMMENT ON COLUMN trial_history.level IS 'Rung level, of a pause, a resume or a decision.'
+--
+COMMENT ON COLUMN trial_history.metric IS 'The value reported; NULL for NaN.'
+--
+COMMENT ON COLUMN trial_history.uri IS 'The checkpoint''s location, of events about one.'
+--
+COMMENT ON COLUMN trial_history.size_bytes IS 'Its size.'
+--
+COMMENT ON COLUMN trial_history.decision_id IS 'The decision, of events about an eviction.'
+--
+COMMENT ON COLUMN trial_history.flag IS 'Why the event has no effect, or its time is not used; NULL for most.'
+--
+COMMENT ON COLUMN trial_history.actor IS 'Who said so.'
+--
+COMMENT ON COLUMN sweep_history.sweep_id IS 'Id of the sweep.'
+--
+COMMENT ON COLUMN sweep_history.started_at IS 'When it began.'
+--
+COMMENT ON COLUMN sweep_history.finished_at IS 'When it ended; NULL while it runs, or where it was killed.'
+--
+COMMENT ON COLUMN sweep_history.duration_seconds IS 'How long it took.'
+--
+COMMENT ON COLUMN sweep_history.status IS 'finished or unfinished.'
+--
+COMMENT ON COLUMN sweep_history.policy IS 'The policy.'
+--
+COMMENT ON COLUMN sweep_history.seed IS 'What the policy random drew by.'
+--
+COMMENT ON COLUMN sweep_history.parameters IS 'All that the policy depended on, as JSON.'
+--
+COMMENT ON COLUMN sweep_history.decided IS 'Evictions decided.'
+--
+COMMENT ON COLUMN sweep_history.evicted IS 'Checkpoints moved to the trash, those of earlier sweeps'' open claims included.'
+--
+COMMENT ON COLUMN sweep_history.failed IS 'Steps that a store refused.'
+--
+COMMENT ON COLUMN sweep_history.cancelled IS 'Evictions given up before the store was asked.'
+--
+COMMENT ON COLUMN sweep_history.freed_bytes IS 'Bytes freed.'
+--
+COMMENT ON COLUMN sweep_history.exceeded IS 'Experiments whose limits still did not hold, as a JSON list.'
+--
+COMMENT ON COLUMN sweep_history.software_version IS 'Version of the software that ran it.'
+--
+COMMENT ON COLUMN sweep_history.actor IS 'Who ran it.'

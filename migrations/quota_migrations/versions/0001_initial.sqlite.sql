@@ -1,0 +1,306 @@
+CREATE TABLE checkpoint_locations (
+    location TEXT NOT NULL,
+    experiment_id TEXT NOT NULL,
+    trial_id TEXT NOT NULL,
+    CONSTRAINT pk_checkpoint_locations PRIMARY KEY (location)
+)
+--
+CREATE TABLE checkpoints (
+    experiment_id TEXT NOT NULL,
+    uri TEXT NOT NULL,
+    trial_id TEXT NOT NULL,
+    state TEXT NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    resource BIGINT NOT NULL,
+    saved_position BIGINT NOT NULL,
+    saved_at VARCHAR(27) NOT NULL,
+    pinned BOOLEAN NOT NULL,
+    decision_id VARCHAR(36),
+    failures INTEGER NOT NULL,
+    failed_at VARCHAR(27),
+    CONSTRAINT pk_checkpoints PRIMARY KEY (experiment_id, uri)
+)
+--
+CREATE TABLE decisions (
+    decision_id VARCHAR(36) NOT NULL,
+    experiment_id TEXT NOT NULL,
+    sweep_id VARCHAR(36) NOT NULL,
+    trial_id TEXT NOT NULL,
+    uri TEXT NOT NULL,
+    checkpoint_position BIGINT NOT NULL,
+    size_bytes BIGINT NOT NULL,
+    manifest_entries BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    state_position BIGINT NOT NULL,
+    place BIGINT NOT NULL,
+    limit_scope TEXT NOT NULL,
+    limit_high BIGINT NOT NULL,
+    limit_low BIGINT NOT NULL,
+    usage BIGINT NOT NULL,
+    policy TEXT NOT NULL,
+    parameters JSON NOT NULL,
+    level BIGINT,
+    metric DOUBLE,
+    rank BIGINT,
+    rung_length BIGINT,
+    promotion_quantile DOUBLE,
+    estimator TEXT,
+    estimator_ones BIGINT,
+    estimator_total BIGINT,
+    p_better DOUBLE,
+    time_ratio DOUBLE,
+    resume_probability DOUBLE,
+    score DOUBLE,
+    decided_position BIGINT NOT NULL,
+    decided_at VARCHAR(27) NOT NULL,
+    actor TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    outcome_at VARCHAR(27),
+    freed_bytes BIGINT NOT NULL,
+    failures INTEGER NOT NULL,
+    failed_at VARCHAR(27),
+    error TEXT,
+    CONSTRAINT pk_decisions PRIMARY KEY (decision_id)
+)
+--
+CREATE INDEX ix_decisions_experiment_id_decided_position ON decisions (experiment_id, decided_position)
+--
+CREATE INDEX ix_decisions_open ON decisions (experiment_id) WHERE outcome IN ('claimed', 'trashed', 'purging')
+--
+CREATE INDEX ix_decisions_sweep_id ON decisions (sweep_id)
+--
+CREATE TABLE estimators (
+    experiment_id TEXT NOT NULL,
+    level BIGINT NOT NULL,
+    ones BIGINT NOT NULL,
+    total BIGINT NOT NULL,
+    CONSTRAINT pk_estimators PRIMARY KEY (experiment_id, level)
+)
+--
+CREATE TABLE events (
+    global_position INTEGER NOT NULL,
+    experiment_id TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    event_id VARCHAR(36) NOT NULL,
+    type TEXT NOT NULL,
+    schema_version INTEGER NOT NULL,
+    trial_id TEXT,
+    occurred_at VARCHAR(27) NOT NULL,
+    recorded_at VARCHAR(27) NOT NULL,
+    actor TEXT NOT NULL,
+    data JSON NOT NULL,
+    hash BLOB NOT NULL,
+    CONSTRAINT pk_events PRIMARY KEY (global_position),
+    CONSTRAINT uq_events_experiment_id_position UNIQUE (experiment_id, position),
+    CONSTRAINT uq_events_event_id UNIQUE (event_id)
+)
+--
+CREATE INDEX ix_events_experiment_id_trial_id_position ON events (experiment_id, trial_id, position)
+--
+CREATE TRIGGER events_reject_update BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are never changed: the log is append-only'); END
+--
+CREATE TRIGGER events_reject_delete BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are never changed: the log is append-only'); END
+--
+CREATE TRIGGER events_reject_replace BEFORE INSERT ON events WHEN EXISTS (SELECT 1 FROM events WHERE event_id = NEW.event_id OR (experiment_id = NEW.experiment_id AND position = NEW.position) OR global_position = NEW.global_position) BEGIN SELECT RAISE(ABORT, 'events are never changed: the log is append-only'); END
+--
+CREATE TABLE experiments (
+    experiment_id TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    max_resource BIGINT NOT NULL,
+    max_wallclock_seconds DOUBLE,
+    labels JSON NOT NULL,
+    started_at VARCHAR(27) NOT NULL,
+    finished_at VARCHAR(27),
+    trials_resumed BIGINT NOT NULL,
+    trials_resumed_without_checkpoint BIGINT NOT NULL,
+    lost_resource BIGINT NOT NULL,
+    checkpoints_evicted BIGINT NOT NULL,
+    CONSTRAINT pk_experiments PRIMARY KEY (experiment_id)
+)
+--
+CREATE TABLE flags (
+    experiment_id TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    reason TEXT NOT NULL,
+    CONSTRAINT pk_flags PRIMARY KEY (experiment_id, position, reason)
+)
+--
+CREATE TABLE limits (
+    scope TEXT NOT NULL,
+    measure TEXT NOT NULL,
+    high BIGINT NOT NULL,
+    low BIGINT NOT NULL,
+    set_at VARCHAR(27) NOT NULL,
+    actor TEXT NOT NULL,
+    CONSTRAINT pk_limits PRIMARY KEY (scope, measure)
+)
+--
+CREATE TABLE projected_streams (
+    experiment_id TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    CONSTRAINT pk_projected_streams PRIMARY KEY (experiment_id)
+)
+--
+CREATE TABLE rung_entries (
+    experiment_id TEXT NOT NULL,
+    level BIGINT NOT NULL,
+    trial_id TEXT NOT NULL,
+    metric DOUBLE,
+    rank_value DOUBLE NOT NULL,
+    placed_position BIGINT NOT NULL,
+    promoted BOOLEAN NOT NULL,
+    has_checkpoint BOOLEAN NOT NULL,
+    CONSTRAINT pk_rung_entries PRIMARY KEY (experiment_id, level, trial_id)
+)
+--
+CREATE TABLE rungs (
+    experiment_id TEXT NOT NULL,
+    level BIGINT NOT NULL,
+    promotion_quantile DOUBLE NOT NULL,
+    length BIGINT NOT NULL,
+    CONSTRAINT pk_rungs PRIMARY KEY (experiment_id, level)
+)
+--
+CREATE TABLE stores (
+    uri TEXT NOT NULL,
+    added_at VARCHAR(27) NOT NULL,
+    actor TEXT NOT NULL,
+    CONSTRAINT pk_stores PRIMARY KEY (uri)
+)
+--
+CREATE TABLE streams (
+    experiment_id TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    hash BLOB NOT NULL,
+    recorded_at VARCHAR(27),
+    CONSTRAINT pk_streams PRIMARY KEY (experiment_id)
+)
+--
+CREATE TABLE sweeps (
+    sweep_id VARCHAR(36) NOT NULL,
+    started_at VARCHAR(27) NOT NULL,
+    finished_at VARCHAR(27),
+    actor TEXT NOT NULL,
+    policy TEXT NOT NULL,
+    parameters JSON NOT NULL,
+    software_version TEXT NOT NULL,
+    decided BIGINT NOT NULL,
+    evicted BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    cancelled BIGINT NOT NULL,
+    freed_bytes BIGINT NOT NULL,
+    exceeded JSON NOT NULL,
+    CONSTRAINT pk_sweeps PRIMARY KEY (sweep_id)
+)
+--
+CREATE TABLE trials (
+    experiment_id TEXT NOT NULL,
+    trial_id TEXT NOT NULL,
+    status TEXT NOT NULL,
+    bracket BIGINT NOT NULL,
+    started_at VARCHAR(27) NOT NULL,
+    resource BIGINT,
+    metric DOUBLE,
+    level BIGINT,
+    resumes BIGINT NOT NULL,
+    lost_resource BIGINT NOT NULL,
+    stored_checkpoints BIGINT NOT NULL,
+    CONSTRAINT pk_trials PRIMARY KEY (experiment_id, trial_id)
+)
+--
+CREATE TABLE usage (
+    experiment_id TEXT NOT NULL,
+    held_checkpoints BIGINT NOT NULL,
+    running_trials BIGINT NOT NULL,
+    stored_checkpoints BIGINT NOT NULL,
+    stored_bytes BIGINT NOT NULL,
+    claimed_checkpoints BIGINT NOT NULL,
+    claimed_bytes BIGINT NOT NULL,
+    trashed_checkpoints BIGINT NOT NULL,
+    trashed_bytes BIGINT NOT NULL,
+    freed_bytes BIGINT NOT NULL,
+    CONSTRAINT pk_usage PRIMARY KEY (experiment_id)
+)
+--
+CREATE VIEW eviction_history AS
+SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, size_bytes, manifest_entries,
+       reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
+       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
+       limit_scope, limit_high, limit_low, usage, state_position, decided_position,
+       outcome, outcome_at, freed_bytes, failures, error, actor
+FROM decisions
+--
+CREATE VIEW checkpoint_inventory AS
+SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
+       c.saved_position = (
+           SELECT max(later.saved_position) FROM checkpoints later
+           WHERE later.experiment_id = c.experiment_id AND later.trial_id = c.trial_id
+       ) AS is_newest,
+       c.pinned, t.status AS trial_status, t.level,
+       (
+           SELECT s.uri FROM stores s
+           WHERE substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
+           ORDER BY length(s.uri) DESC LIMIT 1
+       ) AS store,
+       c.decision_id
+FROM checkpoints c
+JOIN trials t ON t.experiment_id = c.experiment_id AND t.trial_id = c.trial_id
+--
+CREATE VIEW rung_standings AS
+SELECT e.experiment_id, e.level,
+       row_number() OVER (
+           PARTITION BY e.experiment_id, e.level ORDER BY e.rank_value, e.placed_position, e.trial_id
+       ) AS rank,
+       e.trial_id, e.metric, e.promoted, e.has_checkpoint, t.status AS trial_status,
+       r.length AS rung_length, r.promotion_quantile
+FROM rung_entries e
+JOIN rungs r ON r.experiment_id = e.experiment_id AND r.level = e.level
+JOIN trials t ON t.experiment_id = e.experiment_id AND t.trial_id = e.trial_id
+--
+CREATE VIEW estimator_status AS
+SELECT experiment_id,
+       CASE WHEN level = 0 THEN 'overall' ELSE 'rung' END AS estimator,
+       nullif(level, 0) AS level, ones, total,
+       CAST(ones AS DOUBLE PRECISION) / nullif(total, 0) AS fraction,
+       (CAST(0.33 AS DOUBLE PRECISION) * 2 + ones) / (2 + total) AS posterior_mean
+FROM estimators
+--
+CREATE VIEW quota_usage AS
+SELECT u.experiment_id, u.held_checkpoints,
+       coalesce(own.scope, each_one.scope) AS limit_scope,
+       coalesce(own.high, each_one.high) AS limit_high,
+       coalesce(own.low, each_one.low) AS limit_low,
+       coalesce(u.held_checkpoints > coalesce(own.high, each_one.high), FALSE) AS exceeded,
+       u.running_trials, u.stored_checkpoints, u.stored_bytes, u.claimed_checkpoints, u.claimed_bytes,
+       u.trashed_checkpoints, u.trashed_bytes, u.freed_bytes
+FROM usage u
+LEFT JOIN limits own ON own.scope = 'experiment:' || u.experiment_id AND own.measure = 'checkpoints'
+LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints'
+--
+CREATE VIEW trial_history AS
+SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,
+       CAST(e.data ->> 'resource' AS BIGINT) AS resource,
+       CAST(e.data ->> 'level' AS BIGINT) AS level,
+       CASE e.data ->> 'metric'
+           WHEN 'NaN' THEN NULL
+           WHEN 'Infinity' THEN 9e999
+           WHEN '-Infinity' THEN -9e999
+           ELSE CAST(e.data ->> 'metric' AS DOUBLE PRECISION)
+       END AS metric,
+       e.data ->> 'uri' AS uri,
+       CAST(e.data ->> 'size_bytes' AS BIGINT) AS size_bytes,
+       e.data ->> 'decision_id' AS decision_id,
+       (
+           SELECT group_concat(f.reason, ', ') FROM flags f
+           WHERE f.experiment_id = e.experiment_id AND f.position = e.position
+       ) AS flag,
+       e.actor
+FROM events e
+WHERE e.trial_id IS NOT NULL
+--
+CREATE VIEW sweep_history AS
+SELECT s.sweep_id, s.started_at, s.finished_at, (julianday(s.finished_at) - julianday(s.started_at)) * 86400.0 AS duration_seconds,
+       CASE WHEN s.finished_at IS NULL THEN 'unfinished' ELSE 'finished' END AS status,
+       s.policy, CAST(s.parameters ->> 'seed' AS BIGINT) AS seed, s.parameters,
+       s.decided, s.evicted, s.failed, s.cancelled, s.freed_bytes, s.exceeded, s.software_version, s.actor
+FROM sweeps s

@@ -1,0 +1,149 @@
+"""What each column of the auditors' views says. PostgreSQL keeps it as comments, `docs/sql-views.md` as tables."""
+
+from __future__ import annotations
+
+_DECISION = "Id of the decision; `ckpt-quota restore` takes it."
+_EXPERIMENT = "The experiment."
+_TRIAL = "The trial."
+_URI = "Where the checkpoint lies or lay."
+
+VIEW_COLUMNS: dict[str, dict[str, str]] = {
+    "eviction_history": {
+        "decision_id": _DECISION,
+        "sweep_id": "The sweep that decided; see sweep_history.",
+        "decided_at": "When it was decided, by the sweeper's clock.",
+        "experiment_id": _EXPERIMENT,
+        "trial_id": "The trial whose checkpoint it is.",
+        "uri": _URI,
+        "size_bytes": "Size of all its files, as listed when it was decided.",
+        "manifest_entries": "How many files or keys it consisted of.",
+        "reason": "paused: its trial may be missed least; superseded: its trial has a newer one.",
+        "policy": "The policy that chose it.",
+        "place": "Place in the order of eviction of its plan, from 1.",
+        "level": "Rung level that the trial was paused at.",
+        "metric": "The value that it was ranked by there; NULL for NaN.",
+        "rank": "Its rank in the rung, from 1.",
+        "rung_length": "Entries of the rung, promoted ones included.",
+        "promotion_quantile": "The rung's.",
+        "estimator": "rung or overall: whose counts gave p_better.",
+        "estimator_ones": "How many of its data were better or equal.",
+        "estimator_total": "How many data it had.",
+        "p_better": "Its posterior mean: the probability that an arrival ranks better.",
+        "time_ratio": "Time remaining / time elapsed.",
+        "resume_probability": "Probability that the trial would be resumed.",
+        "score": "Expected resource lost: that probability times the level.",
+        "limit_scope": "The limit that called for it.",
+        "limit_high": "Its high watermark.",
+        "limit_low": "Its low watermark.",
+        "usage": "What was counted under that limit then.",
+        "state_position": "Position of the stream up to which these inputs reflect it.",
+        "decided_position": "Position of the decision's own event.",
+        "outcome": "claimed, trashed, purging, purged, restored, cancelled or failed.",
+        "outcome_at": "When it came to that.",
+        "freed_bytes": "Bytes freed by purging.",
+        "failures": "How often the store refused a step.",
+        "error": "What the store said last, or why the claim was given up.",
+        "actor": "Who ran the sweep.",
+    },
+    "checkpoint_inventory": {
+        "experiment_id": _EXPERIMENT,
+        "trial_id": _TRIAL,
+        "uri": _URI,
+        "state": "stored, claimed, trashed, purging, purged or missing.",
+        "size_bytes": "Size of all its files.",
+        "resource": "Units of resource that the trial had consumed when it was written.",
+        "saved_at": "When it was written, by the sender's clock.",
+        "saved_position": "Position of the event that says so.",
+        "is_newest": "Whether the trial has written none later.",
+        "pinned": "Whether it must not be evicted.",
+        "trial_status": "running, paused, stopped, completed or failed.",
+        "level": "Rung level that the trial was last paused at.",
+        "store": "Root of the store that it lies in; NULL where none does, and then it is never evicted.",
+        "decision_id": "The decision that claims it or has taken it.",
+    },
+    "rung_standings": {
+        "experiment_id": _EXPERIMENT,
+        "level": "The rung's level.",
+        "rank": "The trial's rank in it, from 1; ties in order of arrival.",
+        "trial_id": _TRIAL,
+        "metric": "The value that it is ranked by; NULL for NaN, which ranks last.",
+        "promoted": "Whether it was resumed from here.",
+        "has_checkpoint": "Whether it is paused here with a stored checkpoint.",
+        "trial_status": "What the trial does now.",
+        "rung_length": "Entries of the rung.",
+        "promotion_quantile": "The fraction of them that may be promoted.",
+    },
+    "estimator_status": {
+        "experiment_id": _EXPERIMENT,
+        "estimator": "rung or overall.",
+        "level": "The rung's level; NULL for the overall one.",
+        "ones": "How often a new report was better than a paused trial there, or equal.",
+        "total": "How often they were compared.",
+        "fraction": "ones / total; NULL before there are data.",
+        "posterior_mean": "Mean of p under the default prior of mean 0.33 and size 2.",
+    },
+    "quota_usage": {
+        "experiment_id": _EXPERIMENT,
+        "held_checkpoints": "What counts under a limit: stored checkpoints of trials that may still run, "
+        "a running trial at least one.",
+        "limit_scope": "The limit that holds for it; NULL where there is none.",
+        "limit_high": "Its high watermark.",
+        "limit_low": "Its low watermark.",
+        "exceeded": "Whether it is above the high watermark.",
+        "running_trials": "Trials that run.",
+        "stored_checkpoints": "Checkpoints at their places.",
+        "stored_bytes": "Their sizes.",
+        "claimed_checkpoints": "Checkpoints about to be moved to the trash.",
+        "claimed_bytes": "Their sizes.",
+        "trashed_checkpoints": "Checkpoints in the trash, still on the disk.",
+        "trashed_bytes": "Their sizes.",
+        "freed_bytes": "Bytes freed so far.",
+    },
+    "trial_history": {
+        "experiment_id": _EXPERIMENT,
+        "position": "Position in the experiment's stream.",
+        "trial_id": _TRIAL,
+        "type": "What happened.",
+        "occurred_at": "When, by the sender's clock.",
+        "recorded_at": "When it was stored, by the database's clock.",
+        "resource": "Units of resource, of a report or a checkpoint.",
+        "level": "Rung level, of a pause, a resume or a decision.",
+        "metric": "The value reported; NULL for NaN.",
+        "uri": "The checkpoint's location, of events about one.",
+        "size_bytes": "Its size.",
+        "decision_id": "The decision, of events about an eviction.",
+        "flag": "Why the event has no effect, or its time is not used; NULL for most.",
+        "actor": "Who said so.",
+    },
+    "sweep_history": {
+        "sweep_id": "Id of the sweep.",
+        "started_at": "When it began.",
+        "finished_at": "When it ended; NULL while it runs, or where it was killed.",
+        "duration_seconds": "How long it took.",
+        "status": "finished or unfinished.",
+        "policy": "The policy.",
+        "seed": "What the policy random drew by.",
+        "parameters": "All that the policy depended on, as JSON.",
+        "decided": "Evictions decided.",
+        "evicted": "Checkpoints moved to the trash, those of earlier sweeps' open claims included.",
+        "failed": "Steps that a store refused.",
+        "cancelled": "Evictions given up before the store was asked.",
+        "freed_bytes": "Bytes freed.",
+        "exceeded": "Experiments whose limits still did not hold, as a JSON list.",
+        "software_version": "Version of the software that ran it.",
+        "actor": "Who ran it.",
+    },
+}
+
+
+def views_page() -> str:
+    """Return `docs/sql-views.md`."""
+    parts = [
+        "# SQL views for auditors\n",
+        "Stable on SQLite and PostgreSQL. They show what the projections hold; `ckpt-quota experiment list` or any sweep "
+        "brings these up to date. Times are UTC: `timestamptz` on PostgreSQL, ISO 8601 text on SQLite.\n",
+    ]
+    for view, columns in VIEW_COLUMNS.items():
+        rows = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in columns.items())
+        parts.append(f"## {view}\n\n| column | meaning |\n| --- | --- |\n{rows}\n")
+    return "\n".join(parts)

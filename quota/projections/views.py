@@ -1,0 +1,135 @@
+"""The auditors' views: one text for both databases, with the few words in which they differ."""
+
+from __future__ import annotations
+
+from sqlalchemy import event
+from sqlalchemy.schema import DDL
+
+from quota.eventlog.tables import metadata
+from quota.projections import tables as _tables
+from quota.projections.view_columns import VIEW_COLUMNS
+
+REQUIRED = _tables.EXPERIMENT_TABLES
+"""The views stand on these, which must be in the metadata before them."""
+
+_WORDS = {
+    "sqlite": {
+        "infinity": "9e999",
+        "join_flags": "group_concat(f.reason, ', ')",
+        "duration": "(julianday(s.finished_at) - julianday(s.started_at)) * 86400.0",
+    },
+    "postgresql": {
+        "infinity": "CAST('Infinity' AS DOUBLE PRECISION)",
+        "join_flags": "string_agg(f.reason, ', ')",
+        "duration": "CAST(EXTRACT(EPOCH FROM s.finished_at - s.started_at) AS DOUBLE PRECISION)",
+    },
+}
+
+_TEXTS = {
+    "eviction_history": """
+SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, size_bytes, manifest_entries,
+       reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
+       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
+       limit_scope, limit_high, limit_low, usage, state_position, decided_position,
+       outcome, outcome_at, freed_bytes, failures, error, actor
+FROM decisions
+""",
+    "checkpoint_inventory": """
+SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
+       c.saved_position = (
+           SELECT max(later.saved_position) FROM checkpoints later
+           WHERE later.experiment_id = c.experiment_id AND later.trial_id = c.trial_id
+       ) AS is_newest,
+       c.pinned, t.status AS trial_status, t.level,
+       (
+           SELECT s.uri FROM stores s
+           WHERE substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
+           ORDER BY length(s.uri) DESC LIMIT 1
+       ) AS store,
+       c.decision_id
+FROM checkpoints c
+JOIN trials t ON t.experiment_id = c.experiment_id AND t.trial_id = c.trial_id
+""",
+    "rung_standings": """
+SELECT e.experiment_id, e.level,
+       row_number() OVER (
+           PARTITION BY e.experiment_id, e.level ORDER BY e.rank_value, e.placed_position, e.trial_id
+       ) AS rank,
+       e.trial_id, e.metric, e.promoted, e.has_checkpoint, t.status AS trial_status,
+       r.length AS rung_length, r.promotion_quantile
+FROM rung_entries e
+JOIN rungs r ON r.experiment_id = e.experiment_id AND r.level = e.level
+JOIN trials t ON t.experiment_id = e.experiment_id AND t.trial_id = e.trial_id
+""",
+    "estimator_status": """
+SELECT experiment_id,
+       CASE WHEN level = 0 THEN 'overall' ELSE 'rung' END AS estimator,
+       nullif(level, 0) AS level, ones, total,
+       CAST(ones AS DOUBLE PRECISION) / nullif(total, 0) AS fraction,
+       (CAST(0.33 AS DOUBLE PRECISION) * 2 + ones) / (2 + total) AS posterior_mean
+FROM estimators
+""",
+    "quota_usage": """
+SELECT u.experiment_id, u.held_checkpoints,
+       coalesce(own.scope, each_one.scope) AS limit_scope,
+       coalesce(own.high, each_one.high) AS limit_high,
+       coalesce(own.low, each_one.low) AS limit_low,
+       coalesce(u.held_checkpoints > coalesce(own.high, each_one.high), FALSE) AS exceeded,
+       u.running_trials, u.stored_checkpoints, u.stored_bytes, u.claimed_checkpoints, u.claimed_bytes,
+       u.trashed_checkpoints, u.trashed_bytes, u.freed_bytes
+FROM usage u
+LEFT JOIN limits own ON own.scope = 'experiment:' || u.experiment_id AND own.measure = 'checkpoints'
+LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints'
+""",
+    "trial_history": """
+SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,
+       CAST(e.data ->> 'resource' AS BIGINT) AS resource,
+       CAST(e.data ->> 'level' AS BIGINT) AS level,
+       CASE e.data ->> 'metric'
+           WHEN 'NaN' THEN NULL
+           WHEN 'Infinity' THEN {infinity}
+           WHEN '-Infinity' THEN -{infinity}
+           ELSE CAST(e.data ->> 'metric' AS DOUBLE PRECISION)
+       END AS metric,
+       e.data ->> 'uri' AS uri,
+       CAST(e.data ->> 'size_bytes' AS BIGINT) AS size_bytes,
+       e.data ->> 'decision_id' AS decision_id,
+       (
+           SELECT {join_flags} FROM flags f
+           WHERE f.experiment_id = e.experiment_id AND f.position = e.position
+       ) AS flag,
+       e.actor
+FROM events e
+WHERE e.trial_id IS NOT NULL
+""",
+    "sweep_history": """
+SELECT s.sweep_id, s.started_at, s.finished_at, {duration} AS duration_seconds,
+       CASE WHEN s.finished_at IS NULL THEN 'unfinished' ELSE 'finished' END AS status,
+       s.policy, CAST(s.parameters ->> 'seed' AS BIGINT) AS seed, s.parameters,
+       s.decided, s.evicted, s.failed, s.cancelled, s.freed_bytes, s.exceeded, s.software_version, s.actor
+FROM sweeps s
+""",
+}
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def view_statements(dialect: str) -> list[str]:
+    """Return what makes the views, and on PostgreSQL their columns' comments."""
+    statements = [f"CREATE VIEW {name} AS\n{text.strip().format(**_WORDS[dialect])}" for name, text in _TEXTS.items()]
+    if dialect == "postgresql":
+        statements += [
+            f"COMMENT ON COLUMN {view}.{column} IS {_quoted(meaning)}"
+            for view, columns in VIEW_COLUMNS.items()
+            for column, meaning in columns.items()
+        ]
+    return statements
+
+
+for _dialect in _WORDS:
+    for _statement in view_statements(_dialect):
+        event.listen(metadata, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect))
+for _name in _TEXTS:
+    event.listen(metadata, "before_drop", DDL(f"DROP VIEW IF EXISTS {_name}"))

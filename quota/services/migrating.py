@@ -1,0 +1,44 @@
+"""Bringing a database's schema to another revision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import text
+
+from quota.eventlog.database import Database
+
+MIGRATIONS = "quota_migrations:"
+"""Named as a package, so that they are found in a wheel as in a checkout."""
+
+_LOCK = 0x6D6967726174  # "migrat"
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the schema up to `revision`, in one transaction. Two processes at once do no harm.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be reached.
+    """
+    _run(database, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Take the schema back to `revision`, in one transaction; `base` removes everything, the log included.
+
+    Raises:
+        DatabaseUnavailable: the database cannot be reached.
+    """
+    _run(database, lambda config: command.downgrade(config, revision))
+
+
+def _run(database: Database, step: Callable[[Config], None]) -> None:
+    config = Config()
+    config.set_main_option("script_location", MIGRATIONS)
+    with database.write() as connection:
+        if not database.is_sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        config.attributes["connection"] = connection
+        step(config)
