@@ -40,6 +40,12 @@ ESTIMATORS = """
 RUNGS = "SELECT * FROM rungs WHERE experiment_id = :experiment_id ORDER BY level"
 
 
+NEWEST = """
+    SELECT uri FROM checkpoints WHERE experiment_id = :experiment_id AND trial_id = :trial_id
+    ORDER BY saved_position DESC LIMIT 1
+"""
+
+
 class Queries:
     """Answers from the views.
 
@@ -79,6 +85,20 @@ class Queries:
         """Run a query of this module."""
         with self._database.read() as connection:
             return [dict(row) for row in connection.execute(_typed(query, parameters), parameters).mappings()]
+
+    def newest_uri(self, experiment_id: str, trial_id: str) -> str:
+        """Return where a trial's newest checkpoint lies or lay.
+
+        Raises:
+            NotFound: the trial has none.
+        """
+        self.catch_up([experiment_id])
+        found = self.ask(NEWEST, experiment_id=experiment_id, trial_id=trial_id)
+        if not found:
+            raise NotFound(
+                f"trial {trial_id} of {experiment_id}: it has no checkpoint; `ckpt-quota experiment show` lists them"
+            )
+        return str(found[0]["uri"])
 
     def evictions(self, experiment_id: str | None, outcome: str | None, most: int) -> Answer:
         """Return the latest decisions, newest first."""

@@ -1,0 +1,7 @@
+"""The command `ckpt-quota`."""
+
+from __future__ import annotations
+
+from quota.cli.app import main
+
+__all__ = ["main"]

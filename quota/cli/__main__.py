@@ -1,0 +1,5 @@
+"""`python -m quota.cli` is `ckpt-quota`."""
+
+from quota.cli.app import main
+
+main()

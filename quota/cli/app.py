@@ -1,0 +1,112 @@
+"""Puts the commands together, and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from quota.cli import (
+    audit,
+    database,
+    demo,
+    doctor,
+    evictions,
+    experiment,
+    ingest,
+    limit,
+    pin,
+    plan,
+    rebuild,
+    restore,
+    store,
+    sweep,
+)
+from quota.errors import BadInput, QuotaError, SettingsRefused
+
+DONE, FAILED, USAGE, EXCEEDED = range(4)
+"""Exit codes: done, failed, wrong usage or settings, a limit still exceeded."""
+
+app = typer.Typer(
+    name="ckpt-quota",
+    help="Keep the checkpoints of hyperparameter tuning within a storage quota, and know why each one went.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 a limit is still exceeded.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value
+    if wanted:
+        from quota.bootstrap import software_version  # noqa: PLC0415 - `--help` does without
+
+        typer.echo(f"ckpt-quota {software_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hold what belongs to no command."""
+
+
+app.command("demo")(demo.demo)
+app.add_typer(database.app, name="db")
+app.command("ingest")(ingest.ingest)
+app.add_typer(experiment.app, name="experiment")
+app.add_typer(store.app, name="store")
+app.add_typer(limit.app, name="limit")
+app.command("pin")(pin.pin)
+app.command("unpin")(pin.unpin)
+app.command("plan")(plan.plan)
+app.command("sweep")(sweep.sweep)
+app.command("evictions")(evictions.evictions)
+app.command("restore")(restore.restore)
+app.command("rebuild")(rebuild.rebuild)
+app.add_typer(audit.app, name="audit")
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line. Whoever runs it sees messages, and no traceback."""
+    try:
+        app()
+    except QuotaError as error:
+        _print_error(error)
+        sys.exit(USAGE if isinstance(error, SettingsRefused) else FAILED)
+    except KeyboardInterrupt:
+        _say("interrupted; what was begun is finished by the next sweep")
+        sys.exit(FAILED)
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; Python would complain again when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:
+        if os.environ.get("QUOTA_TRACEBACK"):
+            raise
+        _say(
+            f"this is a fault of ours: {type(error).__name__}: {error}\n"
+            "set QUOTA_TRACEBACK=1, run it again, and report what it prints; nothing was deleted without a record"
+        )
+        sys.exit(FAILED)
+
+
+def _print_error(error: QuotaError) -> None:
+    if "--json" not in sys.argv:
+        _say(str(error))
+        return
+    described: dict[str, object] = {"error": type(error).__name__, "message": str(error)}
+    if isinstance(error, BadInput):
+        described |= {"thing": error.thing, "field": error.field, "reason": error.reason}
+    typer.echo(json.dumps(described), err=True)
+
+
+def _say(text: str) -> None:
+    typer.echo(f"ckpt-quota: {text}", err=True)

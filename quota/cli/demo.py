@@ -1,0 +1,108 @@
+"""`ckpt-quota demo`: see it work on a recorded real run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quota.cli.session import JsonOption, picked, print_json, print_table, progress, size_text
+
+if TYPE_CHECKING:
+    from quota.demo.report import Report
+
+DEFAULT_DIRECTORY = Path("ckpt-quota-demo")
+_SHOWN = 10
+
+
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--directory", metavar="DIR", help="Where to put it; must not exist yet.")
+    ] = DEFAULT_DIRECTORY,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="How many checkpoints may be kept.")] = 10,
+    as_json: JsonOption = False,
+) -> None:
+    """Replay a recorded real run: its events, its checkpoints as real files, a sweep a tuner loop."""
+    from quota.demo.replay import replay  # noqa: PLC0415 - `--help` does without
+    from quota.demo.report import report_on  # noqa: PLC0415
+    from quota.domain.events import PolicyParameters  # noqa: PLC0415
+
+    with progress(quiet=as_json) as bar:
+        task = bar.add_task("replaying nine minutes of tuning", total=None)
+        outcome = replay(
+            directory,
+            PolicyParameters(),
+            limit,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    report = report_on(outcome, limit)
+    if as_json:
+        print_json(report.for_machines())
+    else:
+        _show(report)
+
+
+def _show(report: Report) -> None:
+    outcome, experiment = report.outcome, report.experiment
+    typer.echo(
+        f"Replayed a run of Syne Tune: {report.trials} trials of an MLP on the digits data, promotion ASHA, "
+        f"{outcome.loops} tuner loops, at most {report.limit} checkpoints."
+    )
+    saved = 1 - outcome.peak_bytes / outcome.peak_unlimited_bytes
+    rows: list[list[Any]] = [
+        ["checkpoints at most", outcome.peak_checkpoints, outcome.peak_unlimited_checkpoints],
+        ["stored at most", size_text(outcome.peak_stored_bytes), size_text(outcome.peak_unlimited_bytes)],
+        ["with the trash", size_text(outcome.peak_bytes), size_text(outcome.peak_unlimited_bytes)],
+    ]
+    print_table(f"The limit saved {saved:.0%} of the disk", ["", "with the limit", "without"], rows, "")
+    print_table(
+        f"What was evicted: {experiment['checkpoints_evicted']} checkpoints, by the rung that they were paused at",
+        ["level", "evicted", "size", "mean p resume", "expected loss (epochs)", "resumed all the same", "lost epochs"],
+        [
+            [
+                row["level"],
+                row["evicted"],
+                size_text(row["size_bytes"]),
+                row["mean_resume_probability"],
+                row["expected_loss"],
+                row["resumed"],
+                row["lost"],
+            ]
+            for row in report.by_level
+        ],
+        "nothing",
+    )
+    print_table(
+        f"The last {_SHOWN} decisions and their reasons",
+        ["trial", "level", "rank", "of", "p better", "from", "p resume", "expected loss", "size", "outcome"],
+        [
+            [
+                row["trial_id"],
+                row["level"],
+                row["rank"],
+                row["rung_length"],
+                row["p_better"],
+                f"{row['estimator_ones']}/{row['estimator_total']} ({row['estimator']})",
+                row["resume_probability"],
+                row["score"],
+                size_text(row["size_bytes"]),
+                row["outcome"],
+            ]
+            for row in report.decisions[:_SHOWN]
+        ],
+        "none",
+    )
+    typer.echo(
+        f"Cost: of {experiment['trials_resumed']} resumed trials, {experiment['trials_resumed_without_checkpoint']} "
+        f"had lost their checkpoint; {experiment['lost_resource']} epochs have to be trained again."
+    )
+    print_table(
+        "Estimators: how often a new report beat a trial paused at that level",
+        ["estimator", "level", "better", "of", "posterior mean"],
+        picked(report.estimators, ["estimator", "level", "ones", "total", "posterior_mean"]),
+        "none",
+    )
+    typer.echo(f"Ask further in SQL: sqlite3 {outcome.directory / 'quota.db'}\n")
+    for question, query in report.queries:
+        typer.echo(f"-- {question}\n{query}\n")

@@ -1,0 +1,96 @@
+"""`ckpt-quota plan`: what a sweep would do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from quota.cli.session import (
+    DatabaseOption,
+    ExperimentOption,
+    JsonOption,
+    PolicyOption,
+    SeedOption,
+    chosen,
+    opened,
+    policy_parameters,
+    print_json,
+    print_table,
+    size_text,
+)
+
+if TYPE_CHECKING:
+    from quota.domain.plan import Plan
+
+
+def plan(
+    experiment_ids: ExperimentOption = None,
+    policy: PolicyOption = None,
+    seed: SeedOption = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a sweep would evict now, and why. Nothing is written and nothing deleted."""
+    with opened(database, policy=policy) as (services, settings):
+        plans = services.planner.plan(chosen(services, experiment_ids), policy_parameters(settings, seed))
+    show_plans(plans, as_json=as_json)
+
+
+def show_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
+    """Print plans."""
+    if as_json:
+        print_json([described(one) for one in plans])
+        return
+    print_table(
+        "Limits",
+        ["experiment", "checkpoints", "limit", "low", "to evict", "frees", "still above"],
+        [
+            [
+                one.experiment_id,
+                one.usage,
+                one.limit.high,
+                one.limit.low,
+                len(one.evictions),
+                size_text(sum(candidate.size_bytes for candidate in one.evictions)),
+                one.shortfall,
+            ]
+            for one in plans
+        ],
+        "no experiment has a limit; set one with: ckpt-quota limit set --checkpoints 10",
+    )
+    evictions = [(one, candidate) for one in plans for candidate in one.evictions]
+    if evictions:
+        print_table(
+            "Evictions, the one to be missed least first",
+            ["experiment", "trial", "reason", "level", "rank", "of", "p resume", "expected loss", "size", "uri"],
+            [
+                [
+                    one.experiment_id,
+                    candidate.trial_id,
+                    candidate.reason,
+                    candidate.level,
+                    candidate.rank,
+                    candidate.rung_length,
+                    candidate.resume_probability,
+                    candidate.score,
+                    size_text(candidate.size_bytes),
+                    candidate.uri,
+                ]
+                for one, candidate in evictions
+            ],
+            "",
+        )
+
+
+def described(plan: Plan) -> dict[str, Any]:
+    """Return a plan for machines."""
+    return {
+        "experiment_id": plan.experiment_id,
+        "state_position": plan.state_position,
+        "limit": {"scope": plan.limit.scope, "high": plan.limit.high, "low": plan.limit.low},
+        "usage": plan.usage,
+        "shortfall": plan.shortfall,
+        "evictions": [
+            {name: getattr(candidate, name) for name in candidate.__dataclass_fields__} for candidate in plan.evictions
+        ],
+    }

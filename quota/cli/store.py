@@ -1,0 +1,62 @@
+"""`ckpt-quota store`: where deletion is allowed."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from quota.cli.session import DatabaseOption, JsonOption, opened, picked, print_json, print_table
+
+app = typer.Typer(help="Say below which roots checkpoints may be deleted.", no_args_is_help=True)
+
+RootArgument = Annotated[str, typer.Argument(metavar="ROOT", help="A directory, or a URI such as file:///scratch/hpo.")]
+
+
+def _uri(root: str) -> str:
+    from quota.domain.locations import file_location  # noqa: PLC0415 - `--help` does without
+
+    return root if "://" in root else file_location(os.fsencode(os.path.abspath(root))).uri
+
+
+@app.command()
+def add(root: RootArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """Allow sweeps to delete checkpoints below a root."""
+    with opened(database) as (services, _):
+        store = services.administration.add_store(_uri(root))
+    if as_json:
+        print_json({"uri": store.uri, "added_at": store.added_at, "actor": store.actor})
+    else:
+        typer.echo(f"checkpoints below {store.uri} may be evicted")
+
+
+@app.command()
+def remove(root: RootArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """Forbid it again. What is in its trash stays there."""
+    with opened(database) as (services, _):
+        services.administration.remove_store(_uri(root))
+    if as_json:
+        print_json({"uri": _uri(root)})
+    else:
+        typer.echo(f"checkpoints below {_uri(root)} are no longer evicted")
+
+
+@app.command("list")
+def list_stores(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """List the stores."""
+    with opened(database) as (services, _):
+        stores = services.administration.look().stores
+    rows = [
+        {"uri": store.uri, "added_at": store.added_at, "actor": store.actor}
+        for store in sorted(stores.values(), key=lambda one: one.uri)
+    ]
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            "Stores",
+            ["root", "added", "by"],
+            picked(rows, ["uri", "added_at", "actor"]),
+            "no stores yet, so nothing is ever deleted; allow it with: ckpt-quota store add ROOT",
+        )

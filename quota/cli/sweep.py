@@ -1,0 +1,112 @@
+"""`ckpt-quota sweep`: evict until the limits hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quota.cli.plan import show_plans
+from quota.cli.session import (
+    DatabaseOption,
+    ExperimentOption,
+    JsonOption,
+    PolicyOption,
+    SeedOption,
+    chosen,
+    opened,
+    policy_parameters,
+    print_json,
+    progress,
+    size_text,
+)
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from quota.services.sweeping import SweepReport
+
+_FAILED, _EXCEEDED = 1, 3
+
+
+class _Bar:
+    """Shows a sweep's progress."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._task: TaskID | None = None
+        self._total = 0
+
+    def expect(self, checkpoints: int) -> None:
+        """Make the bar longer."""
+        self._total += checkpoints
+        if self._task is None:
+            self._task = self._bar.add_task("evicting", total=self._total)
+        self._bar.update(self._task, total=self._total)
+
+    def moved(self) -> None:
+        """Move the bar on."""
+        if self._task is not None:
+            self._bar.advance(self._task)
+
+
+def sweep(
+    experiment_ids: ExperimentOption = None,
+    policy: PolicyOption = None,
+    seed: SeedOption = None,
+    trash_retention: Annotated[
+        str | None,
+        typer.Option("--trash-retention", metavar="TIME", help="How long evictions can be undone: 90s, 1h, 7d or 0."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, like `ckpt-quota plan`.")] = False,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Evict checkpoints until every limit holds. Fit for cron: says nothing where there was nothing to do."""
+    from quota.services.sweeping import SweepOrder  # noqa: PLC0415 - `--help` does without
+
+    with opened(database, policy=policy, trash_retention=trash_retention) as (services, settings):
+        parameters = policy_parameters(settings, seed)
+        experiments = chosen(services, experiment_ids)
+        if dry_run:
+            show_plans(services.planner.plan(experiments, parameters), as_json=as_json)
+            return
+        with progress(quiet=as_json) as bar:
+            report = services.sweeper.sweep(experiments, SweepOrder(parameters, settings.trash_retention), _Bar(bar))
+    _answer(report, as_json=as_json)
+    if report.tally.failed:
+        raise typer.Exit(_FAILED)
+    if report.exceeded:
+        raise typer.Exit(_EXCEEDED)
+
+
+def _answer(report: SweepReport, *, as_json: bool) -> None:
+    tally = report.tally
+    if as_json:
+        print_json(
+            {
+                "sweep_id": report.sweep_id,
+                "decided": tally.decided,
+                "evicted": tally.evicted,
+                "purged": tally.purged,
+                "failed": tally.failed,
+                "cancelled": tally.cancelled,
+                "freed_bytes": tally.freed_bytes,
+                "errors": tally.errors,
+                "exceeded": report.exceeded,
+            }
+        )
+        return
+    if report.sweep_id is not None:
+        typer.echo(
+            f"{tally.evicted} evicted, {tally.purged} purged ({size_text(tally.freed_bytes)} freed), "
+            f"{tally.failed} failed, {tally.cancelled} cancelled"
+        )
+    for error in tally.errors:
+        typer.echo(f"failed: {error}", err=True)
+    for experiment_id in report.exceeded:
+        typer.echo(
+            f"experiment {experiment_id} is still above its limit: what it holds is running, pinned, in no store, "
+            "or was refused lately; see: ckpt-quota experiment show",
+            err=True,
+        )
