@@ -1,0 +1,1 @@
+"""A recorded real run, replayed with real files: what the product does, in half a minute."""
