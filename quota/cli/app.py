@@ -40,9 +40,9 @@ app = typer.Typer(
 )
 
 
-def _show_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it with the option's value
+def _show_version(wanted: bool) -> None:
     if wanted:
-        from quota.bootstrap import software_version  # noqa: PLC0415 - `--help` does without
+        from quota.bootstrap import software_version
 
         typer.echo(f"ckpt-quota {software_version()}")
         raise typer.Exit

@@ -46,8 +46,8 @@ def verify(
         print_json({"streams": len(expected), "events": events, "faults": faults})
     elif not faults:
         typer.echo(f"{len(expected)} streams, {events} events: every chain holds")
-    for fault in [] if as_json else faults:
-        typer.echo(f"{fault['experiment_id']}, event {fault['position']}: {fault['reason']}", err=True)
+    for found in [] if as_json else faults:
+        typer.echo(f"{found['experiment_id']}, event {found['position']}: {found['reason']}", err=True)
     if faults:
         raise typer.Exit(_FAILED)
 
@@ -82,8 +82,8 @@ def _kept(file: str) -> list[Head]:
     Raises:
         SettingsRefused: the file cannot be read, or holds something else.
     """
-    from quota.errors import SettingsRefused  # noqa: PLC0415 - `--help` does without
-    from quota.services.auditing import Head  # noqa: PLC0415
+    from quota.errors import SettingsRefused
+    from quota.services.auditing import Head
 
     try:
         lines = Path(file).read_text().splitlines()

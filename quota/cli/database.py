@@ -12,10 +12,10 @@ app = typer.Typer(help="Make a database ready, or see how it stands.", no_args_i
 @app.command()
 def upgrade(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Make the tables, or bring them up to this version. Safe to run again."""
-    from quota.eventlog.database import Database  # noqa: PLC0415 - `--help` does without
-    from quota.eventlog.schema import HEAD_REVISION  # noqa: PLC0415
-    from quota.services.migrating import upgrade as migrate  # noqa: PLC0415
-    from quota.settings import load_settings  # noqa: PLC0415
+    from quota.eventlog.database import Database
+    from quota.eventlog.schema import HEAD_REVISION
+    from quota.services.migrating import upgrade as migrate
+    from quota.settings import load_settings
 
     opened = Database(load_settings(database=database).database)
     try:
@@ -28,9 +28,9 @@ def upgrade(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
 @app.command()
 def current(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Print the schema's revision, and the one that this version works with."""
-    from quota.eventlog.database import Database  # noqa: PLC0415
-    from quota.eventlog.schema import HEAD_REVISION, current_revision  # noqa: PLC0415
-    from quota.settings import load_settings  # noqa: PLC0415
+    from quota.eventlog.database import Database
+    from quota.eventlog.schema import HEAD_REVISION, current_revision
+    from quota.settings import load_settings
 
     opened = Database(load_settings(database=database).database)
     try:

@@ -24,9 +24,9 @@ def demo(
     as_json: JsonOption = False,
 ) -> None:
     """Replay a recorded real run: its events, its checkpoints as real files, a sweep a tuner loop."""
-    from quota.demo.replay import replay  # noqa: PLC0415 - `--help` does without
-    from quota.demo.report import report_on  # noqa: PLC0415
-    from quota.domain.events import PolicyParameters  # noqa: PLC0415
+    from quota.demo.replay import replay
+    from quota.demo.report import report_on
+    from quota.domain.events import PolicyParameters
 
     with progress(quiet=as_json) as bar:
         task = bar.add_task("replaying nine minutes of tuning", total=None)

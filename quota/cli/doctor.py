@@ -13,8 +13,8 @@ _FAILED = 1
 
 def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Check the installation, the database and the stores, and name the versions in use."""
-    from quota.bootstrap import open_store, software_version  # noqa: PLC0415 - `--help` does without
-    from quota.errors import QuotaError  # noqa: PLC0415
+    from quota.bootstrap import open_store, software_version
+    from quota.errors import QuotaError
 
     checks: list[tuple[str, bool, str]] = [
         ("software", True, f"checkpoint-quota {software_version()}, Python {platform.python_version()}")

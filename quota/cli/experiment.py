@@ -25,7 +25,7 @@ IdArgument = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its id.")
 @app.command("list")
 def list_experiments(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """List all experiments with what they hold, and their limits."""
-    from quota.services.querying import USAGE  # noqa: PLC0415 - `--help` does without
+    from quota.services.querying import USAGE
 
     with opened(database) as (services, _):
         services.queries.catch_up(chosen(services, None))
@@ -56,7 +56,7 @@ def list_experiments(database: DatabaseOption = None, as_json: JsonOption = Fals
 @app.command()
 def show(experiment_id: IdArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Show one experiment: its rungs, its estimators, its checkpoints."""
-    from quota.services.querying import ESTIMATORS, EXPERIMENTS, INVENTORY, RUNGS  # noqa: PLC0415
+    from quota.services.querying import ESTIMATORS, EXPERIMENTS, INVENTORY, RUNGS
 
     with opened(database) as (services, _):
         services.queries.catch_up(chosen(services, [experiment_id]))
@@ -111,7 +111,7 @@ def show(experiment_id: IdArgument, database: DatabaseOption = None, as_json: Js
 @app.command()
 def finish(experiment_id: IdArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Record that an experiment has ended, so that none of its trials will be resumed."""
-    from quota.client import ExperimentHandle  # noqa: PLC0415
+    from quota.client import ExperimentHandle
 
     with opened(database) as (services, settings):
         services.queries.require(experiment_id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -10,25 +13,39 @@ import typer
 from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, progress
 
 
+@contextmanager
+def _lines(file: str) -> Iterator[BinaryIO]:
+    """Open the file, or standard input.
+
+    Raises:
+        NotFound: the file cannot be opened.
+    """
+    from quota.errors import NotFound
+
+    if file == "-":
+        yield typer.get_binary_stream("stdin")
+        return
+    path = Path(file)
+    if not path.exists() or path.is_dir() or not os.access(path, os.R_OK):
+        raise NotFound(f"file {file}: there is none that can be read; name a file, or - for standard input")
+    with path.open("rb") as source:
+        yield source
+
+
 def ingest(
     file: Annotated[str, typer.Argument(help="A file with one JSON object a line, or - for standard input.")],
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Store events from a file. An event that is stored already is not stored again, so a file can be resent."""
-    from quota.errors import NotFound  # noqa: PLC0415 - `--help` does without
-    from quota.services.ingesting import IngestReport  # noqa: PLC0415
-    from quota.services.ingesting import ingest as read_events
+    from quota.services.ingesting import IngestReport
+    from quota.services.ingesting import ingest as ingest_lines
 
     report = IngestReport()
     with opened(database) as (services, settings), progress(quiet=as_json) as bar:
-        try:
-            source: BinaryIO = typer.get_binary_stream("stdin") if file == "-" else Path(file).open("rb")
-        except OSError as error:
-            raise NotFound(f"file {file}: {error.strerror}; name a file, or - for standard input") from error
-        with source:
-            task = bar.add_task("events", total=None)
-            for report in read_events(source, services.recorder, settings.actor):
+        task = bar.add_task("events", total=None)
+        with _lines(file) as lines:
+            for report in ingest_lines(lines, services.recorder, settings.actor):
                 bar.update(task, completed=report.stored + report.stored_before)
     if as_json:
         print_json({"stored": report.stored, "stored_before": report.stored_before})

@@ -17,7 +17,7 @@ ScopeOption = Annotated[
 
 
 def _scope(experiment_id: str | None) -> str:
-    from quota.domain.events.deployment import ALL_EXPERIMENTS_SCOPE, EXPERIMENT_SCOPE  # noqa: PLC0415
+    from quota.domain.events.deployment import ALL_EXPERIMENTS_SCOPE, EXPERIMENT_SCOPE
 
     return ALL_EXPERIMENTS_SCOPE if experiment_id is None else f"{EXPERIMENT_SCOPE}{experiment_id}"
 
@@ -33,7 +33,7 @@ def set_limit(
     as_json: JsonOption = False,
 ) -> None:
     """Limit the number of checkpoints of an experiment. A running trial counts as one, written or not."""
-    from quota.domain.events import LimitSet  # noqa: PLC0415 - `--help` does without
+    from quota.domain.events import LimitSet
 
     with opened(database) as (services, _):
         limit = services.administration.set_limit(

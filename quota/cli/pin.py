@@ -38,7 +38,7 @@ def unpin(
 
 
 def _change(experiment_id: str, trial_id: str, uri: str | None, database: str | None, *, pinned: bool) -> str:
-    from quota.client import ExperimentHandle  # noqa: PLC0415 - `--help` does without
+    from quota.client import ExperimentHandle
 
     with opened(database) as (services, settings):
         services.queries.require(experiment_id)

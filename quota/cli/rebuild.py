@@ -18,7 +18,7 @@ def rebuild(
     as_json: JsonOption = False,
 ) -> None:
     """Make the projections anew from the log. Recorders may go on meanwhile."""
-    from quota.projections.rebuild import streams_to_project  # noqa: PLC0415 - `--help` does without
+    from quota.projections.rebuild import streams_to_project
 
     differences: list[dict[str, Any]] = []
     with opened(database) as (services, _), progress(quiet=as_json) as bar:

@@ -41,8 +41,8 @@ _KILO = 1_000
 @contextmanager
 def opened(database: str | None, **given: Any) -> Iterator[tuple[Services, Settings]]:  # noqa: ANN401
     """Load the settings and open the database."""
-    from quota.bootstrap import services  # noqa: PLC0415 - `--help` does without
-    from quota.settings import load_settings  # noqa: PLC0415
+    from quota.bootstrap import services
+    from quota.settings import load_settings
 
     settings = load_settings(database=database, **given)
     with services(settings.database, settings.actor) as found:
@@ -68,10 +68,10 @@ def policy_parameters(settings: Settings, seed: int | None) -> PolicyParameters:
     Raises:
         SettingsRefused: a seed is given to a policy that takes none.
     """
-    import secrets  # noqa: PLC0415
+    import secrets
 
-    from quota.domain.events import PolicyParameters  # noqa: PLC0415
-    from quota.errors import SettingsRefused  # noqa: PLC0415
+    from quota.domain.events import PolicyParameters
+    from quota.errors import SettingsRefused
 
     if settings.policy == "random" and seed is None:
         seed = secrets.randbelow(2**32)
@@ -91,15 +91,15 @@ def policy_parameters(settings: Settings, seed: int | None) -> PolicyParameters:
 
 def console() -> Console:
     """Return a console for tables; wide where nobody looks, so that nothing is cut off."""
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL, highlight=False)
 
 
 def progress(*, quiet: bool) -> Progress:
     """Return a progress bar on stderr; it says nothing where nobody looks."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415
+    from rich.console import Console
+    from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
@@ -132,8 +132,8 @@ def _plain(value: object) -> object:
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
     """Print a table; numbers to the right. Where there are no rows, print `empty`."""
-    from rich import box  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich import box
+    from rich.table import Table
 
     if not rows:
         typer.echo(empty)
@@ -151,7 +151,7 @@ def shown(value: object) -> str:
     """Return a value as a table shows it."""
     match value:
         case None:
-            return "–"
+            return "-"
         case bool():
             return "yes" if value else "no"
         case float():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,9 +16,9 @@ RootArgument = Annotated[str, typer.Argument(metavar="ROOT", help="A directory, 
 
 
 def _uri(root: str) -> str:
-    from quota.domain.locations import file_location  # noqa: PLC0415 - `--help` does without
+    from quota.domain.locations import file_location
 
-    return root if "://" in root else file_location(os.fsencode(os.path.abspath(root))).uri
+    return root if "://" in root else file_location(os.fsencode(Path(root).absolute())).uri
 
 
 @app.command()

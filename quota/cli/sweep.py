@@ -63,7 +63,7 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Evict checkpoints until every limit holds. Fit for cron: says nothing where there was nothing to do."""
-    from quota.services.sweeping import SweepOrder  # noqa: PLC0415 - `--help` does without
+    from quota.services.sweeping import SweepOrder
 
     with opened(database, policy=policy, trash_retention=trash_retention) as (services, settings):
         parameters = policy_parameters(settings, seed)

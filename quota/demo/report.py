@@ -37,7 +37,8 @@ FROM eviction_history GROUP BY level ORDER BY level;""",
     ),
     (
         "Which evictions were the hardest, and on what did they rest?",
-        """SELECT trial_id, level, rank || ' of ' || rung_length AS rank, estimator_ones || '/' || estimator_total AS data,
+        """SELECT trial_id, level, rank || ' of ' || rung_length AS rank,
+       estimator_ones || '/' || estimator_total AS data,
        round(p_better, 3) AS p_better, round(resume_probability, 4) AS p_resume, round(score, 4) AS score
 FROM eviction_history ORDER BY score DESC LIMIT 5;""",
     ),
@@ -100,9 +101,7 @@ def report_on(outcome: Outcome, limit: int) -> Report:
     """Ask the demo's database."""
     with services(f"sqlite:///{outcome.directory / 'quota.db'}", ACTOR) as found:
         ask = found.queries.ask
-        counted = ask(
-            "SELECT count(*) AS trials FROM trials WHERE experiment_id = :experiment_id", experiment_id=EXPERIMENT
-        )
+        counted = ask("SELECT count(*) AS trials FROM trials WHERE experiment_id = :id", id=EXPERIMENT)
         return Report(
             outcome=outcome,
             limit=limit,

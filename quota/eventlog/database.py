@@ -51,7 +51,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed = parse_url(url)
-        self.url = parsed.render_as_string(hide_password=True)
+        # As people write it: which module of Python serves SQLite is our affair.
+        self.url = parsed.render_as_string(hide_password=True).replace("sqlite+pysqlite:", "sqlite:", 1)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
             self.path = sqlite_path(parsed)

@@ -117,7 +117,8 @@ def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -
         rung = state.rungs[values.pop("level")]
         rung.place(RungEntry(**values | {"metric": metric}))
     for values in _rows(connection, estimators, experiment_id):
-        state.estimators[values.pop("level")] = Estimator(**values)
+        level = values.pop("level")
+        state.estimators[level] = Estimator(**values)
     for values in _rows(connection, trials, experiment_id):
         if values["metric"] is None and values["resource"] is not None:
             values["metric"] = math.nan

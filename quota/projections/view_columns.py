@@ -136,13 +136,16 @@ VIEW_COLUMNS: dict[str, dict[str, str]] = {
 }
 
 
+_HEADING = """# SQL views for auditors
+
+Stable on SQLite and PostgreSQL. They show what the projections hold; `ckpt-quota experiment list` or any sweep brings
+these up to date. Times are UTC: `timestamptz` on PostgreSQL, ISO 8601 text on SQLite.
+"""
+
+
 def views_page() -> str:
     """Return `docs/sql-views.md`."""
-    parts = [
-        "# SQL views for auditors\n",
-        "Stable on SQLite and PostgreSQL. They show what the projections hold; `ckpt-quota experiment list` or any sweep "
-        "brings these up to date. Times are UTC: `timestamptz` on PostgreSQL, ISO 8601 text on SQLite.\n",
-    ]
+    parts = [_HEADING]
     for view, columns in VIEW_COLUMNS.items():
         rows = "\n".join(f"| `{name}` | {meaning} |" for name, meaning in columns.items())
         parts.append(f"## {view}\n\n| column | meaning |\n| --- | --- |\n{rows}\n")
