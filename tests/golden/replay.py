@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from quota.testing.memory_store import MemoryStore
 from sqlalchemy import select
 
 from quota.domain.events import (
@@ -28,6 +27,7 @@ from quota.domain.events import (
 from quota.projections.tables import estimators, experiments, rung_entries, rungs
 from quota.services.ids import new_id
 from quota.services.sweeping import SweepOrder
+from quota.testing.memory_store import MemoryStore
 from support import HandClock
 
 if TYPE_CHECKING:

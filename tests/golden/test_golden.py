@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from quota.testing.memory_store import MemoryStore
 
 from golden.replay import Replay, read_trace
+from quota.testing.memory_store import MemoryStore
 from support import HandClock, create_schema, services_over
 
 GOLDEN = Path(os.environ.get("QUOTA_GOLDEN_DIR") or Path(__file__).parents[1] / "data" / "golden")

@@ -1,0 +1,14 @@
+"""Reads what the README shows: fenced blocks that stand below an HTML comment with their name."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def block(name: str) -> str:
+    found = re.search(rf"<!-- {name} -->\n```\w+\n(?P<text>.*?)```", README.read_text(), re.DOTALL)
+    assert found is not None, f"the README has no block {name}"
+    return found["text"]
