@@ -100,11 +100,10 @@ class Database:
 
     def server_version(self) -> str:
         """Return the name and version of the database's engine."""
-        if self.is_sqlite:
-            return f"SQLite {pysqlite3.sqlite_version}"
+        query = "SELECT sqlite_version()" if self.is_sqlite else "SHOW server_version"
         with self.read() as connection:
-            version = connection.execute(text("SHOW server_version")).scalar_one()
-        return f"PostgreSQL {version}"
+            version = connection.execute(text(query)).scalar_one()
+        return f"{'SQLite' if self.is_sqlite else 'PostgreSQL'} {version}"
 
     def close(self) -> None:
         """Close all connections."""

@@ -113,9 +113,10 @@ def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -
     for values in sorted(_rows(connection, rungs, experiment_id), key=lambda row: row["level"]):
         state.rungs[values["level"]] = Rung(values["level"], values["promotion_quantile"])
     for values in _rows(connection, rung_entries, experiment_id):
-        metric = math.nan if values["metric"] is None else values["metric"]
+        if values["metric"] is None:
+            values["metric"] = math.nan
         rung = state.rungs[values.pop("level")]
-        rung.place(RungEntry(**values | {"metric": metric}))
+        rung.place(RungEntry(**values))
     for values in _rows(connection, estimators, experiment_id):
         level = values.pop("level")
         state.estimators[level] = Estimator(**values)

@@ -66,7 +66,7 @@ class Recorder:
     """
 
     def __init__(self, appender: Appender, projector: Projector, open_store: OpenStore) -> None:
-        self._appender = appender
+        self.appender = appender
         self._projector = projector
         self._open_store = open_store
 
@@ -108,13 +108,13 @@ class Recorder:
         with self._projector.locked([resumed.experiment_id]) as all_locked:
             locked = all_locked[resumed.experiment_id]
             connection = locked.stream.connection
-            known = self._appender.log.stored_before(connection, [prepared]).get(resumed.event_id)
+            known = self.appender.log.stored_before(connection, [prepared]).get(resumed.event_id)
             if known is None:
                 refusal = admission_refusal(locked.state, resumed.payload)
                 if refusal is not None:
                     raise error_for(named(resumed), refusal)
                 self._rescue(locked, trial_id)
-                position = self._appender.add_event(locked, prepared)
+                position = self.appender.add_event(locked, prepared)
                 known = Receipt(resumed.event_id, resumed.experiment_id, position, stored_before=False)
             checkpoint = locked.state.newest_stored(trial_id)
             loadable = None if checkpoint is None else LoadableCheckpoint(checkpoint.uri, checkpoint.resource)
@@ -124,7 +124,7 @@ class Recorder:
         self, locked: Mapping[str, LockedExperiment], batch: Sequence[Prepared], names: Mapping[str, str]
     ) -> list[Receipt]:
         connection = next(iter(locked.values())).stream.connection
-        receipts = self._appender.log.stored_before(connection, batch)
+        receipts = self.appender.log.stored_before(connection, batch)
         answer: list[Receipt] = []
         for prepared in batch:
             new = prepared.event
@@ -134,7 +134,7 @@ class Recorder:
                 refusal = admission_refusal(experiment.state, new.payload) or self._location_refusal(experiment, new)
                 if refusal is not None:
                     raise error_for(names.get(new.event_id) or named(new), refusal)
-                position = self._appender.add_event(experiment, prepared)
+                position = self.appender.add_event(experiment, prepared)
                 known = Receipt(new.event_id, new.experiment_id, position, stored_before=False)
                 receipts[new.event_id] = Receipt(new.event_id, new.experiment_id, position, stored_before=True)
             answer.append(known)
@@ -191,12 +191,12 @@ class Recorder:
         if not restored and store.manifest(checkpoint.uri) != decided.manifest:
             return False
         if decision.outcome == "claimed":
-            self._appender.add(
+            self.appender.add(
                 locked,
                 EvictionCancelled(decision_id=decided.decision_id, trial_id=decided.trial_id, reason="resumed"),
             )
         else:
-            self._appender.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
+            self.appender.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
         return True
 
 

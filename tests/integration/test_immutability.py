@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
 COLUMNS = "experiment_id, position, event_id, type, schema_version, occurred_at, recorded_at, actor, data, hash"
+UPSERT = (
+    f"INSERT INTO events ({COLUMNS}) SELECT {COLUMNS} FROM events WHERE position = 1 AND true "
+    "ON CONFLICT (event_id) DO UPDATE SET actor = 'somebody else'"
+)
 CHANGES = [
     "UPDATE events SET actor = 'somebody else'",
     "UPDATE events SET data = data",
     "DELETE FROM events WHERE position = 1",
     "DELETE FROM events",
-    f"INSERT INTO events ({COLUMNS}) SELECT {COLUMNS} FROM events WHERE position = 1 AND true "
-    "ON CONFLICT (event_id) DO UPDATE SET actor = 'somebody else'",
+    UPSERT,
 ]
 POSTGRESQL_CHANGES = [
     "TRUNCATE events",
@@ -47,7 +50,7 @@ SQLITE_REPLACES = {
 
 def some_events(url: str) -> None:
     create_schema(url)
-    with services_over(url, HandClock(), lambda root: MemoryStore(root)) as services:
+    with services_over(url, HandClock(), MemoryStore) as services:
         handle = ExperimentHandle(services, "tester", "one")
         handle.record(ExperimentRegistered(mode="min", rung_levels=(1,), promotion_quantiles=(0.5,), max_resource=3))
         handle.trial_started("7")
@@ -59,6 +62,12 @@ def rows(engine: Engine) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in connection.execute(text("SELECT * FROM events ORDER BY global_position"))]
 
 
+def attempt(engine: Engine, change: str) -> None:
+    with engine.begin() as connection:
+        for statement in change.split("; "):
+            connection.execute(text(statement))
+
+
 def assert_refused(url: str, change: str) -> None:
     """Try it on a connection that nobody of ours has configured."""
     some_events(url)
@@ -66,9 +75,8 @@ def assert_refused(url: str, change: str) -> None:
     try:
         before = rows(engine)
         assert len(before) == 3
-        with pytest.raises(DBAPIError, match="never changed"), engine.begin() as connection:
-            for statement in change.split("; "):
-                connection.execute(text(statement))
+        with pytest.raises(DBAPIError, match="never changed"):
+            attempt(engine, change)
         assert rows(engine) == before
     finally:
         engine.dispose()

@@ -20,10 +20,11 @@ from quota.eventlog.schema import HEAD_REVISION, REVISIONS, current_revision, re
 from quota.eventlog.tables import metadata
 from quota.projections.view_columns import VIEW_COLUMNS
 from quota.services.migrating import MIGRATIONS, downgrade, upgrade
-from support import REGISTERED, create_schema
+from support import create_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from multiprocessing.synchronize import Barrier
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -84,7 +85,6 @@ def test_migrating_makes_what_the_tables_say(database_url: str, other_url: str) 
 
 
 def test_autogenerate_finds_nothing_to_do(database_url: str) -> None:
-    assert REGISTERED
     with opened(database_url) as database:
         upgrade(database)
         with database.write() as connection:
@@ -152,7 +152,7 @@ def test_older_revision_asks_for_an_upgrade(database_url: str, monkeypatch: pyte
             require_head(database)
 
 
-def _upgrade_when_told(url: str, barrier: multiprocessing.synchronize.Barrier) -> None:
+def _upgrade_when_told(url: str, barrier: Barrier) -> None:
     database = Database(url)
     barrier.wait()
     upgrade(database)

@@ -1,0 +1,172 @@
+"""Catching up, rebuilding from nothing and rebuilding during appends give the same rows, whatever happened."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import delete, insert, select, update
+
+from folding import Story
+from quota.domain.events import NewEvent
+from quota.domain.experiment import ExperimentState
+from quota.eventlog.log import Prepared
+from quota.projections.tables import EXPERIMENT_TABLES, checkpoints, estimators, flags, rung_entries, trials, usage
+from quota.testing.memory_store import MemoryStore
+from stories import EVICTION_KINDS, RECORDER_KINDS, Step, steps, tell
+from support import HandClock, create_schema, services_over
+
+if TYPE_CHECKING:
+    from quota.bootstrap import Services
+
+histories = st.lists(steps((*RECORDER_KINDS, *EVICTION_KINDS), least=10, most=50), min_size=1, max_size=3)
+actions = st.lists(
+    st.tuples(
+        st.integers(0, 2), st.integers(1, 9), st.sampled_from(["", "", "catch up", "catch up elsewhere", "rebuild"])
+    ),
+    max_size=25,
+)
+
+
+def told(history: list[Any]) -> tuple[str, list[NewEvent]]:
+    """Return a new experiment's id, and events that its stream admits in this order."""
+    experiment_id = f"story-{uuid.uuid4()}"
+    story = Story(state=ExperimentState(experiment_id))
+    tell(story, history)
+    return experiment_id, [
+        NewEvent(
+            event_id=str(uuid.uuid4()),
+            experiment_id=experiment_id,
+            occurred_at=event.occurred_at,
+            actor="tester",
+            payload=event.payload,
+        )
+        for event in story.events
+    ]
+
+
+def append(services: Services, experiment_id: str, batch: list[NewEvent]) -> None:
+    """Append as sweeper and recorder together, under the stream's lock."""
+    with services.projector.locked([experiment_id]) as locked:
+        for new in batch:
+            services.recorder.appender.add_event(locked[experiment_id], Prepared.of(new))
+
+
+def rows(services: Services, experiment_id: str) -> dict[str, list[tuple[Any, ...]]]:
+    with services.database.read() as connection:
+        return {
+            table.name: sorted(
+                (tuple(row) for row in connection.execute(select(table).where(table.c.experiment_id == experiment_id))),
+                key=repr,
+            )
+            for table in EXPERIMENT_TABLES
+        }
+
+
+def nothing(_: int) -> None:
+    pass
+
+
+def test_any_interleaving_in_any_batches(database_url: str) -> None:
+    create_schema(database_url)
+    with (
+        services_over(database_url, HandClock(), MemoryStore) as here,
+        services_over(database_url, HandClock(), MemoryStore) as elsewhere,
+    ):
+
+        @settings(
+            max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+        )
+        @given(histories, actions)
+        def check(drawn: list[Any], what: list[tuple[int, int, str]]) -> None:
+            streams = [told(history) for history in drawn]
+            left = {experiment_id: list(new) for experiment_id, new in streams}
+            for index, count, action in what:
+                experiment_id, _ = streams[index % len(streams)]
+                batch, left[experiment_id] = left[experiment_id][:count], left[experiment_id][count:]
+                append(elsewhere if count % 2 else here, experiment_id, batch)
+                if action == "rebuild":
+                    elsewhere.rebuilder.rebuild(experiment_id, nothing)
+                elif action:
+                    (elsewhere if action == "catch up elsewhere" else here).queries.catch_up([experiment_id])
+            for experiment_id, new in left.items():
+                append(here, experiment_id, new)
+                here.queries.catch_up([experiment_id])
+                caught_up = rows(here, experiment_id)
+                assert list(here.rebuilder.verify(experiment_id, nothing)) == []
+                here.rebuilder.rebuild(experiment_id, nothing)
+                assert rows(here, experiment_id) == caught_up
+                elsewhere.queries.catch_up([experiment_id])
+                assert rows(here, experiment_id) == caught_up
+
+        check()
+
+
+def test_rebuild_during_appends(database_url: str) -> None:
+    create_schema(database_url)
+    with (
+        services_over(database_url, HandClock(), MemoryStore) as here,
+        services_over(database_url, HandClock(), MemoryStore) as recorder,
+    ):
+
+        @settings(
+            max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+        )
+        @given(steps((*RECORDER_KINDS, *EVICTION_KINDS), least=10, most=60), st.integers(1, 40))
+        def check(history: list[Any], before: int) -> None:
+            experiment_id, new = told(history)
+            append(recorder, experiment_id, new[:before])
+            meanwhile = [new[before:]]
+
+            def read(_: int) -> None:
+                """Append once the rebuild has read the log without the lock, and before it takes the lock."""
+                if meanwhile:
+                    append(recorder, experiment_id, meanwhile.pop())
+
+            assert here.rebuilder.rebuild(experiment_id, read) == len(new)
+            rebuilt = rows(here, experiment_id)
+            assert list(here.rebuilder.verify(experiment_id, nothing)) == []
+            recorder.queries.catch_up([experiment_id])
+            assert rows(here, experiment_id) == rebuilt
+
+        check()
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        (trials, update(trials).values(status="failed")),
+        (estimators, update(estimators).where(estimators.c.level == 0).values(ones=99)),
+        (usage, delete(usage)),
+        (rung_entries, delete(rung_entries)),
+        (checkpoints, update(checkpoints).values(size_bytes=0)),
+        (flags, insert(flags).values(experiment_id="one", position=1, reason="late_report")),
+    ],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_verify_finds_a_row_that_was_changed(database_url: str, table: Any, change: Any) -> None:  # noqa: ANN401
+    create_schema(database_url)
+    with services_over(database_url, HandClock(), MemoryStore) as services:
+        story = Story(state=ExperimentState("one"))
+        tell(story, [Step("cycle", number % 2, number) for number in range(8)])
+        new = [
+            NewEvent(
+                event_id=str(uuid.uuid4()),
+                experiment_id="one",
+                occurred_at=event.occurred_at,
+                actor="tester",
+                payload=event.payload,
+            )
+            for event in story.events
+        ]
+        append(services, "one", new)
+        services.queries.catch_up(["one"])
+        assert list(services.rebuilder.verify("one", nothing)) == []
+        with services.database.write() as connection:
+            connection.execute(change)
+        assert {difference.table for difference in services.rebuilder.verify("one", nothing)} == {table.name}
+        services.rebuilder.rebuild("one", nothing)
+        assert list(services.rebuilder.verify("one", nothing)) == []
