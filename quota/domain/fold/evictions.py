@@ -89,7 +89,10 @@ def _purged(state: ExperimentState, event: RecordedEvent, payload: CheckpointPur
 
 
 def _restored(state: ExperimentState, event: RecordedEvent, payload: CheckpointRestored) -> None:
-    _advance(state, event, payload.decision_id, "restored", "stored")
+    is_replaced = _own_checkpoint(state, state.decisions[payload.decision_id]) is None
+    decision = _advance(state, event, payload.decision_id, "restored", "stored")
+    if is_replaced:
+        _count_in_trash(state, decision, -1)
 
 
 def _cancelled(state: ExperimentState, event: RecordedEvent, payload: EvictionCancelled) -> None:
