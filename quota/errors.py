@@ -15,6 +15,11 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}… ({len(text)} characters)"
 
 
+def _printable(text: str) -> str:
+    """Return `text` so that it can be shown: names come from outside as values do."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 class QuotaError(Exception):
     """Root of all errors that this package raises on purpose."""
 
@@ -34,7 +39,7 @@ class BadInput(QuotaError):
         self.field = field
         self.value = value
         self.reason = reason
-        where = f"{thing}: field `{field}`" if field else thing
+        where = f"{_printable(thing)}: field `{_printable(field)}`" if field else _printable(thing)
         super().__init__(f"{where} is {shown(value)}: {reason}")
 
 

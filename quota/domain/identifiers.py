@@ -36,6 +36,14 @@ def text_problem(text: str) -> str | None:
     return None
 
 
+def storage_problem(text: str) -> str | None:
+    """Say what keeps free text, which may have several lines, from being stored on every database, or None."""
+    for index, char in enumerate(text):
+        if char == "\0" or unicodedata.category(char) == "Cs":
+            return f"character {index + 1} (U+{ord(char):04X}) cannot be stored; remove it"
+    return None
+
+
 def id_problem(text: str) -> str | None:
     """Say what keeps `text` from being an id, or None.
 

@@ -19,7 +19,7 @@ NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float(
 
 _PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"`(?P<name>[^`]+)`")
-_NUMERIC = re.compile(r"`(int|float)`")
+_NUMERIC = re.compile(r"Expected `(int|float)( \| null)?`")
 ENVELOPE_FIELDS = frozenset({"event_id", "experiment_id", "type", "schema_version", "occurred_at", "data"})
 _REQUIRED_FIELDS = ("experiment_id", "type", "occurred_at", "data")
 
@@ -131,7 +131,7 @@ def _refusal_from(message: str, data: object) -> Refusal:
         value = data.get(name) if isinstance(data, dict) else None
         said = "no such field" if "unknown" in reason else "this field is missing"
         return Refusal(RefusalKind.IDENTITY, field, value, f"{said}; see the event's documentation")
-    numeric = _NUMERIC.search(reason) is not None
+    numeric = _NUMERIC.match(reason) is not None
     kind = RefusalKind.NUMBER if numeric else RefusalKind.IDENTITY
     return Refusal(kind, path or "data", _value_at(data, path), reason[:1].lower() + reason[1:])
 

@@ -6,11 +6,11 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from quota.domain.events import RECORDER_EVENTS, NewEvent
 from quota.domain.refusal import Refusal
-from quota.domain.wire import MAX_EVENT_BYTES, NON_FINITE, event_from
+from quota.domain.wire import ENVELOPE_FIELDS, MAX_EVENT_BYTES, NON_FINITE, event_from
 from quota.errors import BadInput, IdentityRefused, NumberRefused
 from quota.services.recording import Recorder
 from quota.services.refusing import error_for
@@ -32,6 +32,14 @@ class IngestReport:
     stored_before: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """A number that cannot be read. Only once the whole line has been is it known which field holds it."""
+
+    text: str
+    reason: str
+
+
 def parse_line(line: bytes, number: int, actor: str) -> NewEvent | None:
     """Turn one line into an event; None for an empty one.
 
@@ -50,7 +58,8 @@ def parse_line(line: bytes, number: int, actor: str) -> NewEvent | None:
         thing = f"{thing}, event {named}"
     event = event_from(fields, actor=actor, event_id=None, types=RECORDER_EVENTS)
     if isinstance(event, Refusal):
-        where = event.field if event.field in fields or event.field == "event_id" else f"data.{event.field}"
+        in_envelope = event.field in fields or event.field in ENVELOPE_FIELDS
+        where = event.field if in_envelope else f"data.{event.field}"
         kind = fields.get("type")
         name = f"{thing} ({kind})" if isinstance(kind, str) else thing
         raise error_for(name, Refusal(event.kind, where, event.value, event.reason))
@@ -113,8 +122,7 @@ def _object(line: bytes, thing: str) -> dict[str, Any]:
         raise IdentityRefused(thing, "", text.strip()[:80], reason) from error
     if not isinstance(parsed, dict):
         raise IdentityRefused(thing, "", parsed, "an event is a JSON object; write one object a line")
-    if _depth(parsed) > _MOST_NESTING:
-        raise IdentityRefused(thing, "", text[:80], f"it is nested more than {_MOST_NESTING} deep")
+    _look_through(parsed, thing, text)
     return parsed
 
 
@@ -127,34 +135,36 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _finite(text: str) -> float:
+def _finite(text: str) -> float | _Unfit:
     number = float(text)
     if math.isinf(number):
-        _refuse_number(text, 'beyond what a double can hold; an infinite metric is written "Infinity"')
+        return _Unfit(text, 'beyond what a double can hold; an infinite metric is written "Infinity"')
     return number
 
 
-def _bounded(text: str) -> int:
+def _bounded(text: str) -> int | _Unfit:
     # Python refuses to convert thousands of digits, with an error that is about Python.
     if len(text) > len(str(2**64)):
-        _refuse_number(text, "beyond 2^63; numbers are at most that long")
+        return _Unfit(text, "beyond 2^63; numbers are at most that long")
     return int(text)
 
 
-def _refuse_number(text: str, reason: str) -> NoReturn:
-    raise NumberRefused("", "", text, reason)
+def _look_through(parsed: dict[str, Any], thing: str, text: str) -> None:
+    """Refuse deep nesting, and numbers that were not read, by their fields. Works without recursion."""
+    level: list[tuple[str, object]] = [("", parsed)]
+    for _ in range(_MOST_NESTING + 1):
+        for path, value in level:
+            if isinstance(value, _Unfit):
+                raise NumberRefused(thing, path, value.text, value.reason)
+        level = [inner for path, outer in level for inner in _inside(path, outer)]
+        if not level:
+            return
+    raise IdentityRefused(thing, "", text[:80], f"it is nested more than {_MOST_NESTING} deep")
 
 
-def _depth(value: object) -> int:
-    """Return how deeply objects and arrays are nested, without recursion."""
-    deepest, level = 0, [value]
-    while level:
-        deepest += 1
-        if deepest > _MOST_NESTING + 1:
-            break
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer if isinstance(outer, list) else ())
-        ]
-    return deepest
+def _inside(path: str, value: object) -> list[tuple[str, object]]:
+    if isinstance(value, dict):
+        return [(f"{path}.{name}" if path else name, inner) for name, inner in value.items()]
+    if isinstance(value, list):
+        return [(f"{path}[{index}]", inner) for index, inner in enumerate(value)]
+    return []

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import msgspec
 
 from quota.domain.events.base import Count, Event, id_refusal
-from quota.domain.identifiers import text_problem
+from quota.domain.identifiers import storage_problem, text_problem
 from quota.domain.refusal import Refusal, RefusalKind
 
 ConfigValue = str | int | float | bool | None
@@ -121,3 +121,10 @@ class TrialFailed(TrialEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "trial_failed"
 
     error: str = ""
+
+    def refusal(self) -> Refusal | None:
+        """Check the trial's id, and that the text can be stored."""
+        problem = storage_problem(self.error)
+        if problem is not None:
+            return Refusal(RefusalKind.IDENTITY, "error", self.error, problem)
+        return TrialEvent.refusal(self)

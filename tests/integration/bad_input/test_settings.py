@@ -1,0 +1,175 @@
+"""BAD_INPUT, Settings."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bad_input import event, experiment, send
+from quota.domain.events import LimitSet, PolicyParameters
+from quota.errors import BadInput, DatabaseUnavailable, PathRefused, SettingsRefused, StateRefused, StoreError
+from quota.eventlog.database import Database, parse_url
+from quota.services.sweeping import SweepOrder
+from quota.settings import load_settings
+
+ADVICE = "use sqlite:///quota.db or postgresql+psycopg://user@host/name"
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "settings.toml"
+    monkeypatch.setenv("QUOTA_CONFIG", str(path))
+    return path
+
+
+def refused(**given: object) -> str:
+    with pytest.raises(SettingsRefused) as caught:
+        load_settings(**given)
+    return str(caught.value)
+
+
+def test_unknown_key(config: Path) -> None:
+    config.write_text('databse = "sqlite:///x.db"\n')
+    assert refused().startswith(
+        f"settings file {config}: field `databse` is 'sqlite:///x.db': no such key; known are database, actor,"
+    )
+
+
+def test_unreadable_toml_names_the_line(config: Path) -> None:
+    config.write_text('actor = "me"\ndatabase = = 3\n')
+    assert (
+        refused() == f"settings file {config} is {str(config)!r}: it is no TOML: Invalid value (at line 2, column 12)"
+    )
+
+
+def test_settings_file_that_cannot_be_read(config: Path) -> None:
+    assert refused() == f"settings file {config} is {str(config)!r}: it cannot be read: No such file or directory"
+    config.write_bytes(b"actor = '\xff'")
+    assert refused() == f"settings file {config} is {str(config)!r}: it is no UTF-8 text"
+
+
+def test_order_of_the_sources(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config.write_text('policy = "by_level"\nactor = "file"\ntrash_retention = "7d"\n')
+    monkeypatch.setenv("QUOTA_ACTOR", "environment")
+    settings = load_settings(policy="random")
+    assert (settings.policy, settings.actor, settings.trash_retention) == ("random", "environment", timedelta(days=7))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"policy": "best"}, "settings: field `policy` is 'best': Input should be 'syne-tune', 'by_level' or 'random'"),
+        ({"trash_retention": "soon"}, ("settings: field `trash_retention` is 'soon': "
+         "write a number and a unit: 90s, 15m, 1h or 7d")),
+        ({"trash_retention": "-1h"}, ("settings: field `trash_retention` is '-1h': "
+         "write a number and a unit: 90s, 15m, 1h or 7d")),
+    ],
+)  # fmt: skip
+def test_value_is_refused(given: dict[str, object], message: str) -> None:
+    assert refused(**given) == message
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mysql://host/name", "mysql is not supported"),
+        ("nonsense://host", "nonsense is not supported"),
+        ("quota.db", "this is no database URL"),
+        ("sqlite://", "the log must outlive the process"),
+    ],
+)
+def test_database_url_is_refused(url: str, reason: str) -> None:
+    with pytest.raises(SettingsRefused) as caught:
+        Database(url)
+    assert str(caught.value) == f"database: field `url` is {url!r}: {reason}; {ADVICE}"
+
+
+def test_database_in_memory_is_refused() -> None:
+    with pytest.raises(SettingsRefused, match="the log must outlive the process"):
+        Database("sqlite:///:memory:")
+
+
+def test_password_is_not_shown() -> None:
+    with pytest.raises(SettingsRefused) as caught:
+        parse_url("mysql://me:secret@host/name")
+    assert "secret" not in str(caught.value)
+
+
+def test_sqlite_on_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quota.eventlog.database.file_system_of", lambda _: "nfs4")
+    url = f"sqlite:///{tmp_path}/quota.db"
+    with pytest.raises(SettingsRefused) as caught:
+        Database(url)
+    assert str(caught.value) == (
+        f"database: field `url` is {url!r}: it lies on a network file system (nfs4), "
+        "where SQLite's locks do not hold; use PostgreSQL"
+    )
+
+
+def test_sqlite_where_there_is_no_folder(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/missing/quota.db")
+    with pytest.raises(DatabaseUnavailable, match="missing/quota"), database.write():
+        pass
+    database.close()
+
+
+def test_postgresql_that_does_not_answer(tmp_path: Path) -> None:
+    database = Database(f"postgresql://nobody@/nothing?host={tmp_path}")
+    with pytest.raises(DatabaseUnavailable, match="database postgresql"), database.read():
+        pass
+    database.close()
+
+
+def test_checkpoint_in_no_store_is_shown_and_never_a_candidate(database_url: str) -> None:
+    uri = "file:///elsewhere/7"
+    with experiment(database_url) as services:
+        services.administration.add_store("memory://store/")
+        services.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=1, low=1))
+        send(
+            services,
+            event("checkpoint_saved", {"trial_id": "7", "uri": uri, "size_bytes": 1, "resource": 1}),
+            event("trial_paused", {"trial_id": "7", "level": 1, "metric": 0.5}),
+            event("trial_started", {"trial_id": "8"}),
+        )
+        order = SweepOrder(PolicyParameters(), timedelta())
+        report = services.sweeper.sweep(["one"], order)
+        assert (report.tally.decided, report.exceeded) == (0, ["one"])
+        assert services.queries.ask("SELECT uri, state, store FROM checkpoint_inventory") == [
+            {"uri": uri, "state": "stored", "store": None}
+        ]
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("scratch/hpo", "a location is an absolute URI"),
+        ("file:///scratch/../etc", "`.` and `..` are not followed"),
+        ("file:///scratch//hpo", "it has an empty component"),
+        ("memory://store/.trash/", "`.trash` is reserved"),
+    ],
+)
+def test_store_root_is_refused(sqlite_url: str, uri: str, message: str) -> None:
+    with experiment(sqlite_url) as services:
+        with pytest.raises(PathRefused) as caught:
+            services.administration.add_store(uri)
+        assert str(caught.value).startswith(f"store {uri}: field `uri` is {uri!r}: {message}")
+        assert services.administration.look().stores == {}
+
+
+def test_store_above_the_database(sqlite_url: str, tmp_path: Path) -> None:
+    with experiment(sqlite_url) as services, pytest.raises(PathRefused, match="the database's own file lies below"):
+        services.administration.add_store(tmp_path.parent.as_uri())
+
+
+def test_store_that_is_one_already(sqlite_url: str) -> None:
+    with experiment(sqlite_url) as services:
+        services.administration.add_store("memory://store/")
+        with pytest.raises(StateRefused, match="it is a store already; nothing to do"):
+            services.administration.add_store("memory://store/")
+
+
+def test_every_refusal_is_of_the_family() -> None:
+    assert issubclass(SettingsRefused, BadInput)
+    assert not issubclass(StoreError, BadInput)
