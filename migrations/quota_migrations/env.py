@@ -24,7 +24,6 @@ def run(connection: Connection) -> None:
         connection=connection,
         target_metadata=metadata,
         compare_type=True,
-        compare_server_default=True,
         transactional_ddl=True,
     )
     with context.begin_transaction():
