@@ -56,11 +56,12 @@ def verify(
 def head(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Print the chains' heads. Keep them elsewhere: without that a chain proves little."""
     with opened(database) as (services, _):
-        for one in services.auditor.heads():
-            if as_json:
-                print_json({"experiment_id": one.experiment_id, "position": one.position, "hash": one.hash})
-            else:
-                typer.echo(f"{one.hash}  {one.position}  {one.experiment_id}")
+        heads = services.auditor.heads()
+    if as_json:
+        print_json([{"experiment_id": one.experiment_id, "position": one.position, "hash": one.hash} for one in heads])
+        return
+    for one in heads:
+        typer.echo(f"{one.hash}  {one.position}  {one.experiment_id}")
 
 
 @app.command()

@@ -17,11 +17,12 @@ def restore(
     as_json: JsonOption = False,
 ) -> None:
     """Move evicted checkpoints back from the trash to their places. Pin them, or the next sweep evicts them again."""
+    done: list[dict[str, object]] = []
     with opened(database) as (services, _):
-        for decision_id in decision_ids:
-            restored = services.restorer.restore(decision_id)
-            if as_json:
-                print_json(
+        try:
+            for decision_id in decision_ids:
+                restored = services.restorer.restore(decision_id)
+                done.append(
                     {
                         "decision_id": decision_id,
                         "experiment_id": restored.experiment_id,
@@ -30,5 +31,9 @@ def restore(
                         "size_bytes": restored.size_bytes,
                     }
                 )
-            else:
-                typer.echo(f"{restored.uri} is back ({size_text(restored.size_bytes)})")
+                if not as_json:
+                    typer.echo(f"{restored.uri} is back ({size_text(restored.size_bytes)})")
+        finally:
+            # Where one cannot be restored, those before it are.
+            if as_json and done:
+                print_json(done)

@@ -67,7 +67,8 @@ def test_number_beyond_a_double_is_refused(number: bytes) -> None:
     error = refused_line(line(event("trial_reported", REPORT)).replace(b"0.5", number))
     assert isinstance(error, NumberRefused)
     assert str(error) == (
-        f'line 7: field `data.metric` is {number.decode()!r}: beyond what a double can hold; an infinite metric is written "Infinity"'
+        f"line 7: field `data.metric` is {number.decode()!r}: beyond what a double can hold; "
+        'an infinite metric is written "Infinity"'
     )
 
 

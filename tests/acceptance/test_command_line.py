@@ -1,0 +1,236 @@
+"""The command line: what it does, its exit codes, and that whoever runs it never sees a traceback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import quota
+from quota.cli import main
+
+SWEPT = "1 evicted, 0 purged (0 B freed), 0 failed, 0 cancelled\n"
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:  # noqa: ANN401 - JSON
+        return json.loads(self.out)
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Run a command in an empty directory, as a shell does."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments: str) -> Answer:
+        monkeypatch.setattr("sys.argv", ["ckpt-quota", *arguments])
+        try:
+            main()
+            code = 0
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 1
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Answer(code, captured.out, captured.err)
+
+    return command
+
+
+@pytest.fixture
+def paused(run: Run, tmp_path: Path) -> Path:
+    """Two paused trials whose checkpoints lie in a store, and a limit of one; returns the store's root."""
+    root = tmp_path / "scratch"
+    with quota.connect("sqlite:///quota.db") as db:
+        experiment = db.register_experiment(
+            "asha", mode="min", rung_levels=[1, 3], promotion_quantiles=[0.5, 0.5], max_resource=9
+        )
+        for trial_id, metric in (("1", 0.1), ("2", 0.2)):
+            place = root / f"trial-{trial_id}"
+            place.mkdir(parents=True)
+            (place / "weights").write_bytes(b"w" * 100)
+            experiment.trial_started(trial_id)
+            experiment.trial_reported(trial_id, resource=1, metric=metric)
+            experiment.checkpoint_saved(trial_id, location=place, size_bytes=100, resource=1)
+            experiment.trial_paused(trial_id, level=1, metric=metric)
+    assert run("store", "add", str(root)).code == 0
+    assert run("limit", "set", "--checkpoints", "1").code == 0
+    return root
+
+
+def test_plan_and_dry_run_write_nothing(run: Run, paused: Path) -> None:
+    before = run("audit", "head").out
+    for arguments in (["plan"], ["sweep", "--dry-run"]):
+        shown = run(*arguments)
+        assert (shown.code, shown.err) == (0, "")
+        assert "file://" in shown.out
+        (plan,) = run(*arguments, "--json").data
+        assert [eviction["trial_id"] for eviction in plan["evictions"]] == ["2"]
+    assert run("audit", "head").out == before
+    assert sorted(path.name for path in paused.iterdir()) == ["trial-1", "trial-2"]
+
+
+def test_sweep_evicts_and_restore_brings_back(run: Run, paused: Path) -> None:
+    assert run("sweep") == Answer(0, SWEPT, "")
+    assert run("sweep") == Answer(0, "", "")
+    assert sorted(path.name for path in paused.iterdir()) == [".trash", "trial-1"]
+    (eviction,) = run("evictions", "--json").data
+    assert (eviction["trial_id"], eviction["outcome"], eviction["freed_bytes"]) == ("2", "trashed", 0)
+    assert run("restore", eviction["decision_id"]).code == 0
+    assert (paused / "trial-2" / "weights").read_bytes() == b"w" * 100
+    again = run("restore", eviction["decision_id"])
+    assert again.code == 1
+    assert "only what is in the trash can be restored" in again.err
+
+
+def test_pinned_checkpoints_leave_the_limit_exceeded(run: Run, paused: Path) -> None:
+    for trial_id in ("1", "2"):
+        assert run("pin", "asha", trial_id).code == 0
+    swept = run("sweep")
+    assert swept.code == 3
+    assert "experiment asha is still above its limit" in swept.err
+    assert run("sweep", "--json").data["exceeded"] == ["asha"]
+    assert run("unpin", "asha", "1").code == 0
+    assert run("sweep", "--trash-retention", "0").code == 0
+    assert sorted(path.name for path in paused.iterdir() if path.name != ".trash") == ["trial-2"]
+    assert list((paused / ".trash").iterdir()) == []
+
+
+def test_store_that_refuses_makes_the_sweep_fail(run: Run, paused: Path) -> None:
+    (paused / "trial-2" / "weights").unlink()
+    (paused / "trial-2").rmdir()
+    (paused / "trial-2").symlink_to("/")
+    swept = run("sweep")
+    assert swept.code == 1
+    assert "failed: " in swept.err
+    assert (paused / "trial-2").is_symlink()
+    # The next best goes instead.
+    assert not (paused / "trial-1").exists()
+
+
+def test_seed_of_random_is_logged(run: Run, paused: Path) -> None:
+    assert paused.exists()
+    assert run("sweep", "--policy", "random", "--seed", "7").code == 0
+    assert run("evictions", "--json").data[0]["policy"] == "random"
+    refused = run("sweep", "--seed", "7")
+    assert refused.code == 2
+    assert "needs a seed, and no other policy takes one" in refused.err
+
+
+@pytest.mark.parametrize("policy", ["by_level", "syne-tune"])
+def test_policies(run: Run, paused: Path, policy: str) -> None:
+    assert run("sweep", "--policy", policy).out == SWEPT
+    assert not (paused / "trial-2").exists()
+
+
+def test_what_people_look_at(run: Run, paused: Path) -> None:
+    assert paused.exists()
+    for arguments in (
+        ["experiment", "list"],
+        ["experiment", "show", "asha"],
+        ["store", "list"],
+        ["limit", "list"],
+        ["evictions"],
+        ["doctor"],
+        ["db", "current"],
+        ["rebuild", "--verify"],
+        ["rebuild"],
+        ["audit", "verify"],
+        ["audit", "head"],
+    ):
+        shown = run(*arguments)
+        assert (shown.code, shown.err) == (0, ""), arguments
+        assert shown.out
+        assert run(*arguments, "--json").data is not None
+    assert run("experiment", "finish", "asha").code == 0
+    assert run("limit", "remove").code == 0
+    assert run("store", "remove", str(paused)).code == 0
+    assert run("audit", "export", "_deployment").out.count("\n") == 4
+
+
+def test_kept_heads_are_compared(run: Run, paused: Path) -> None:
+    assert paused.exists()
+    Path("heads").write_text(run("audit", "head").out)
+    assert run("audit", "verify", "--heads", "heads").code == 0
+    lines = Path("heads").read_text().splitlines()
+    Path("heads").write_text("\n".join(f"{'0' * 64}{line[64:]}" for line in lines))
+    found = run("audit", "verify", "--heads", "heads")
+    assert found.code == 1
+    assert "its hash is not the head's: the stream was rewritten" in found.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["plan"], 1, "there is none; make it with: ckpt-quota db upgrade"),
+        (["plan", "--database", "mysql://x/y"], 2, "mysql is not supported"),
+        (["plan", "--database", "nonsense"], 2, "this is no database URL"),
+        (["sweep", "--trash-retention", "soon"], 2, "write a number and a unit"),
+        (["sweep", "--policy", "best"], 2, "'best'"),
+        (["limit", "set"], 2, "--checkpoints"),
+        (["unknown"], 2, "unknown"),
+        (["ingest", "missing.jsonl"], 1, "ckpt-quota db upgrade"),
+    ],
+)
+def test_errors_are_messages(run: Run, arguments: list[str], code: int, message: str) -> None:
+    answer = run(*arguments)
+    assert (answer.code, answer.out) == (code, "")
+    assert message in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ingest", "missing.jsonl"], "file missing.jsonl: there is none that can be read"),
+        (["ingest", "."], "there is none that can be read"),
+        (["ingest", "bad.jsonl"], "line 2 is 'hello': the line is no JSON"),
+        (["experiment", "show", "nobody"], "experiment nobody: there is none; `ckpt-quota experiment list` lists them"),
+        (["experiment", "finish", "nobody"], "experiment nobody: there is none"),
+        (["plan", "-e", "nobody"], "experiment nobody: there is none"),
+        (["pin", "asha", "99"], "trial 99 of asha: it has no checkpoint"),
+        (["restore", "019953f2-5d6c-7c3e-8a41-0b6f9d2e7a10"], "there is none; `ckpt-quota evictions` lists them"),
+        (["restore", "nonsense"], "there is none; `ckpt-quota evictions` lists them"),
+        (["limit", "remove", "-e", "asha"], "limit of experiment:asha: there is none"),
+        (["limit", "set", "--checkpoints", "0"], "field `high` is 0: expected `int` >= 1"),
+        (["limit", "set", "--checkpoints", "5", "--low", "6"], "must not be above the high one, which is 5"),
+        (["store", "add", "missing"], "missing"),
+        (["store", "add", "/"], "/"),
+        (["store", "add", "s3://bucket/prefix/"], "no adapter is installed for this scheme; installed are: file"),
+        (["store", "remove", "/nowhere"], "store file:///nowhere: there is none"),
+        (["audit", "export", "nobody"], "experiment nobody: there is none"),
+        (["audit", "verify", "--heads", "missing"], "it cannot be read"),
+    ],
+)
+def test_refusals_are_messages(run: Run, paused: Path, arguments: list[str], message: str) -> None:
+    assert paused.exists()
+    Path("bad.jsonl").write_text("\nhello\n")
+    answer = run(*arguments)
+    assert answer.code in {1, 2}
+    assert message in answer.err
+    told = json.loads(run(*arguments, "--json").err) if arguments[:2] != ["audit", "export"] else {"message": message}
+    assert message in told["message"]
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version").out.startswith("ckpt-quota 0.")
+    assert "sweep" in run("--help").out
+
+
+def test_fault_of_ours_is_told_as_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quota.settings.load_settings", lambda **_: 1 / 0)
+    answer = run("plan")
+    assert answer.code == 1
+    assert "this is a fault of ours: ZeroDivisionError" in answer.err
+    assert "QUOTA_TRACEBACK=1" in answer.err

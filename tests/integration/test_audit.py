@@ -1,0 +1,98 @@
+"""The hash chain finds what somebody did behind the log's back, and names the first place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text
+
+from bad_input import event, experiment, send
+from quota.eventlog.chain import ChainedRow, chain_hash
+from quota.services.auditing import Fault, Head
+
+if TYPE_CHECKING:
+    from quota.bootstrap import Services
+
+EVENTS = 9
+CHANGED = "the event was changed, or its hash was, or one before it was replaced"
+TAMPERINGS = {
+    "data changed": (['UPDATE events SET data = \'{"trial_id":"8"}\' WHERE position = 4'], 4, CHANGED),
+    "actor changed": (["UPDATE events SET actor = 'nobody' WHERE position = 7"], 7, CHANGED),
+    "first changed": (["UPDATE events SET actor = 'nobody' WHERE position = 1"], 1, CHANGED),
+    "last changed": (["UPDATE events SET type = 'trial_failed' WHERE position = 9"], 9, CHANGED),
+    "hash changed": (["UPDATE events SET hash = (SELECT hash FROM streams) WHERE position = 5"], 5, CHANGED),
+    "dropped": (["DELETE FROM events WHERE position = 3"], 3, "the event is missing; 4 follows"),
+    "last dropped": (["DELETE FROM events WHERE position = 9"], 9, "the event is missing; the head says 9"),
+    "two swapped": (
+        [
+            "UPDATE events SET position = 99 WHERE position = 4",
+            "UPDATE events SET position = 4 WHERE position = 5",
+            "UPDATE events SET position = 5 WHERE position = 99",
+        ],
+        4,
+        CHANGED,
+    ),
+}
+
+
+def tamper(services: Services, statements: list[str]) -> None:
+    """Do what no role of ours may do: put the triggers away first."""
+    with services.database.write() as connection:
+        if services.database.is_sqlite:
+            for trigger in ("update", "delete", "replace"):
+                connection.execute(text(f"DROP TRIGGER events_reject_{trigger}"))
+        else:
+            connection.execute(text("ALTER TABLE events DISABLE TRIGGER ALL"))
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+def fill(services: Services) -> Head:
+    reports = [event("trial_reported", {"trial_id": "7", "resource": n, "metric": n / 3}) for n in range(1, EVENTS - 1)]
+    send(services, *reports)
+    (head,) = services.auditor.heads()
+    assert head.position == EVENTS
+    assert services.auditor.verify(head, lambda _: None) is None
+    return head
+
+
+@pytest.mark.parametrize(("statements", "position", "reason"), TAMPERINGS.values(), ids=TAMPERINGS.keys())
+def test_tampering_is_found(database_url: str, statements: list[str], position: int, reason: str) -> None:
+    with experiment(database_url) as services:
+        head = fill(services)
+        tamper(services, statements)
+        assert services.auditor.verify(head, lambda _: None) == Fault("one", position, reason)
+
+
+def test_rewritten_stream_is_found_by_a_head_that_was_kept(database_url: str) -> None:
+    with experiment(database_url) as services:
+        kept = fill(services)
+        tamper(services, ["UPDATE events SET actor = 'nobody' WHERE position = 6"])
+        rehash(services)
+        (own,) = services.auditor.heads()
+        assert services.auditor.verify(own, lambda _: None) is None
+        fault = services.auditor.verify(kept, lambda _: None)
+        assert fault == Fault("one", EVENTS, "its hash is not the head's: the stream was rewritten")
+
+
+def rehash(services: Services) -> None:
+    """Compute the whole chain anew, as somebody would who knows how."""
+    with services.database.write() as connection:
+        previous = bytes(32)
+        for row in services.log.rows(connection, "one"):
+            previous = chain_hash(previous, ChainedRow(*(getattr(row, name) for name in ChainedRow._fields)))
+            connection.execute(
+                text("UPDATE events SET hash = :hash WHERE position = :position"),
+                {"hash": previous, "position": row.position},
+            )
+        connection.execute(text("UPDATE streams SET hash = :hash"), {"hash": previous})
+
+
+def test_stream_without_a_head_is_found(database_url: str) -> None:
+    with experiment(database_url) as services:
+        fill(services)
+        with services.database.write() as connection:
+            connection.execute(text("DELETE FROM streams"))
+        assert services.auditor.heads() == []
+        assert services.auditor.orphans() == ["one"]
