@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from numbers import Integral, Real
 from typing import Any
 
 import msgspec
@@ -17,10 +18,12 @@ MAX_EVENT_BYTES = 64 * 1024
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """How a metric that JSON has no number for is written: as one of these texts."""
 
-_PLACE = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
+_PLACE = re.compile(r" - at (`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"`(?P<name>[^`]+)`")
-_NUMERIC = re.compile(r"Expected `(int|float)( \| null)?`")
+_NUMERIC = re.compile(r"Expected `(int|float)( \| null)?`|Number out of range")
 ENVELOPE_FIELDS = frozenset({"event_id", "experiment_id", "type", "schema_version", "occurred_at", "data"})
+_NO_TEXT = (bytes, bytearray, memoryview)
+_TOO_DEEP = Refusal(RefusalKind.IDENTITY, "data", "…", "it is nested too deeply")
 _REQUIRED_FIELDS = ("experiment_id", "type", "occurred_at", "data")
 
 
@@ -33,14 +36,36 @@ def payload_from(cls: type[Event], data: object) -> Event | Refusal:
     except msgspec.ValidationError as error:
         return _refusal_from(str(error), data)
     except RecursionError:
-        return Refusal(RefusalKind.IDENTITY, "data", "…", "it is nested too deeply")
+        return _TOO_DEEP
     return payload.refusal() or payload
 
 
-def recheck(payload: Event) -> Refusal | None:
-    """Check an event that was made in Python as strictly as one that came as JSON."""
-    checked = payload_from(type(payload), msgspec.to_builtins(payload))
-    return checked if isinstance(checked, Refusal) else None
+def recheck(payload: Event) -> Event | Refusal:
+    """Check an event that was made in Python as strictly as one that came as JSON.
+
+    Returns:
+        The event as it will be read back from the log, or else sending it again would seem to be another event:
+        `metric=1` is 1.0 there.
+    """
+    try:
+        data = msgspec.to_builtins(payload, builtin_types=_NO_TEXT, enc_hook=_plain)
+    except TypeError:
+        # JSON has no word for one of the values; which field holds it, the conversion says.
+        data = {name: getattr(payload, name) for name in payload.__struct_fields__}
+    except RecursionError:
+        return _TOO_DEEP
+    return payload_from(type(payload), data)
+
+
+def _plain(value: object) -> object:
+    """Turn what is a number or a text of another library, e.g. NumPy's, into Python's own."""
+    if isinstance(value, Integral):
+        return int(value)
+    if isinstance(value, Real):
+        return float(value)
+    if isinstance(value, str):
+        return "".join(value)
+    raise TypeError(type(value).__name__)
 
 
 def event_from(

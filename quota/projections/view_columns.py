@@ -139,7 +139,8 @@ VIEW_COLUMNS: dict[str, dict[str, str]] = {
 _HEADING = """# SQL views for auditors
 
 Stable on SQLite and PostgreSQL. They show what the projections hold; `ckpt-quota experiment list` or any sweep brings
-these up to date. Times are UTC: `timestamptz` on PostgreSQL, ISO 8601 text on SQLite.
+these up to date. Times are UTC: `timestamptz` on PostgreSQL, ISO 8601 text on SQLite. False and true are 0 and 1 on
+SQLite.
 """
 
 

@@ -14,13 +14,27 @@ REQUIRED = _tables.EXPERIMENT_TABLES
 
 _WORDS = {
     "sqlite": {
+        # Not `->>`: an SQLite before 3.38, which many auditors' machines have, would refuse the whole database.
+        "field": "json_extract",
+        "path": "$.",
+        "fields": "data",
+        "uuid": "TEXT",
         "infinity": "9e999",
-        "join_flags": "group_concat(f.reason, ', ')",
-        "duration": "(julianday(s.finished_at) - julianday(s.started_at)) * 86400.0",
+        "joined": "group_concat",
+        # To the microsecond, which julianday is not.
+        "duration": (
+            "strftime('%s', s.finished_at) - strftime('%s', s.started_at)\n"
+            "           + (substr(s.finished_at, 21, 6) - substr(s.started_at, 21, 6)) / 1000000.0"
+        ),
     },
     "postgresql": {
+        "field": "json_extract_path_text",
+        "path": "",
+        # One NUL, in a text that nobody asks for here, would make PostgreSQL refuse the whole view for ever.
+        "fields": r"CAST(replace(CAST(data AS TEXT), '\u0000', '\ufffd') AS JSON)",
+        "uuid": "UUID",
         "infinity": "CAST('Infinity' AS DOUBLE PRECISION)",
-        "join_flags": "string_agg(f.reason, ', ')",
+        "joined": "string_agg",
         "duration": "CAST(EXTRACT(EPOCH FROM s.finished_at - s.started_at) AS DOUBLE PRECISION)",
     },
 }
@@ -36,14 +50,12 @@ FROM decisions
 """,
     "checkpoint_inventory": """
 SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
-       c.saved_position = (
-           SELECT max(later.saved_position) FROM checkpoints later
-           WHERE later.experiment_id = c.experiment_id AND later.trial_id = c.trial_id
-       ) AS is_newest,
+       c.saved_position = max(c.saved_position) OVER (PARTITION BY c.experiment_id, c.trial_id) AS is_newest,
        c.pinned, t.status AS trial_status, t.level,
        (
            SELECT s.uri FROM stores s
            WHERE substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
+             AND rtrim(c.uri, '/') <> rtrim(s.uri, '/')
            ORDER BY length(s.uri) DESC LIMIT 1
        ) AS store,
        c.decision_id
@@ -83,29 +95,36 @@ LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure
 """,
     "trial_history": """
 SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,
-       CAST(e.data ->> 'resource' AS BIGINT) AS resource,
-       CAST(e.data ->> 'level' AS BIGINT) AS level,
-       CASE e.data ->> 'metric'
+       CAST({field}(e.fields, '{path}resource') AS BIGINT) AS resource,
+       CAST({field}(e.fields, '{path}level') AS BIGINT) AS level,
+       CASE {field}(e.fields, '{path}metric')
            WHEN 'NaN' THEN NULL
            WHEN 'Infinity' THEN {infinity}
            WHEN '-Infinity' THEN -{infinity}
-           ELSE CAST(e.data ->> 'metric' AS DOUBLE PRECISION)
+           ELSE CAST({field}(e.fields, '{path}metric') AS DOUBLE PRECISION)
        END AS metric,
-       e.data ->> 'uri' AS uri,
-       CAST(e.data ->> 'size_bytes' AS BIGINT) AS size_bytes,
-       e.data ->> 'decision_id' AS decision_id,
+       {field}(e.fields, '{path}uri') AS uri,
+       CAST({field}(e.fields, '{path}size_bytes') AS BIGINT) AS size_bytes,
+       CAST({field}(e.fields, '{path}decision_id') AS {uuid}) AS decision_id,
        (
-           SELECT {join_flags} FROM flags f
-           WHERE f.experiment_id = e.experiment_id AND f.position = e.position
+           SELECT {joined}(sorted.reason, ', ')
+           FROM (
+               SELECT f.reason FROM flags f
+               WHERE f.experiment_id = e.experiment_id AND f.position = e.position
+               ORDER BY f.reason
+           ) sorted
        ) AS flag,
        e.actor
-FROM events e
-WHERE e.trial_id IS NOT NULL
+FROM (
+    SELECT events.*, {fields} AS fields
+    FROM events WHERE trial_id IS NOT NULL
+) e
 """,
     "sweep_history": """
-SELECT s.sweep_id, s.started_at, s.finished_at, {duration} AS duration_seconds,
+SELECT s.sweep_id, s.started_at, s.finished_at,
+       {duration} AS duration_seconds,
        CASE WHEN s.finished_at IS NULL THEN 'unfinished' ELSE 'finished' END AS status,
-       s.policy, CAST(s.parameters ->> 'seed' AS BIGINT) AS seed, s.parameters,
+       s.policy, CAST({field}(s.parameters, '{path}seed') AS BIGINT) AS seed, s.parameters,
        s.decided, s.evicted, s.failed, s.cancelled, s.freed_bytes, s.exceeded, s.software_version, s.actor
 FROM sweeps s
 """,

@@ -8,6 +8,7 @@ from quota.domain.deployment import DeploymentState, Limit, Store
 from quota.domain.events import Event, LimitRemoved, LimitSet, StoreAdded, StoreRemoved
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.locations import file_location, parse_location
+from quota.domain.refusal import Refusal
 from quota.domain.wire import recheck
 from quota.errors import NotFound, PathRefused, StateRefused
 from quota.eventlog.database import Database
@@ -41,10 +42,9 @@ class Administration:
             PathRefused: the root is no URI, cannot be opened, or the database lies below it.
             StateRefused: it is a store already.
         """
-        payload = StoreAdded(uri=uri)
-        refusal = recheck(payload)
-        if refusal is not None:
-            raise error_for(f"store {uri}", refusal)
+        payload = recheck(StoreAdded(uri=uri))
+        if isinstance(payload, Refusal):
+            raise error_for(f"store {uri}", payload)
         self._open_store(uri)
         self._refuse_own_database(uri)
         if uri in self.look().stores:
@@ -67,10 +67,10 @@ class Administration:
         Raises:
             BadInput: scope or watermarks are refused.
         """
-        refusal = recheck(limit)
-        if refusal is not None:
-            raise error_for(f"limit of {limit.scope}", refusal)
-        return self._record(limit).limits[limit.scope, limit.measure]
+        payload = recheck(limit)
+        if isinstance(payload, Refusal):
+            raise error_for(f"limit of {limit.scope}", payload)
+        return self._record(payload).limits[limit.scope, limit.measure]
 
     def remove_limit(self, scope: str) -> None:
         """Remove the limit on a scope's checkpoints.

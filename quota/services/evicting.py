@@ -92,8 +92,12 @@ class Evictor:
                     decision = locked.state.decisions.get(decision_id)
                     if decision is not None and decision.outcome == "claimed":
                         event = _settled(locked.state, decision, stores)
-                        self._appender.add(locked, event)
-                        tally.note(event)
+                        if isinstance(event, StoreError | PathRefused):
+                            tally.failed += 1
+                            tally.errors.append(str(event))
+                        else:
+                            self._appender.add(locked, event)
+                            tally.note(event)
                     moved()
                 self._projector.store(locked)
 
@@ -165,8 +169,12 @@ def objection(state: ExperimentState, uri: str, saved_position: int) -> CancelRe
     return "resumed" if trial.status == "running" and not is_superseded else None
 
 
-def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Event:
-    """Do the store's part of a claim, under the stream's lock, and return what to record."""
+def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Event | StoreError | PathRefused:
+    """Do the store's part of a claim, under the stream's lock, and return what to record.
+
+    Where the store does not even say whether a sweep that was killed has moved the checkpoint, there is nothing to
+    record: the claim stays open, or the checkpoint would pass for stored while it lies in the trash.
+    """
     decided = decision.decided
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
     reason = objection(state, decided.uri, decided.checkpoint_position)
@@ -186,7 +194,11 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Even
     except CheckpointGone:
         return EvictionCancelled(**ids, reason="missing")
     except (StoreError, PathRefused) as error:
-        return EvictionFailed(**ids, step="trash", error=str(error))
+        try:
+            moved = stores.holding(decided.uri).trashed(decided.decision_id)
+        except (StoreError, PathRefused) as unknown:
+            return unknown
+        return CheckpointTrashed(**ids) if moved else EvictionFailed(**ids, step="trash", error=str(error))
     return EvictionCancelled(**ids, reason=reason)
 
 

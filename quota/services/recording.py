@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
 
 from quota.domain.admission import admission_refusal
 from quota.domain.events import (
@@ -104,6 +107,7 @@ class Recorder:
             BadInput: the trial is not paused at that level.
         """
         prepared = self._prepared(resumed, None)
+        resumed = prepared.event
         trial_id = resumed.payload.about_trial or ""
         with self._projector.locked([resumed.experiment_id]) as all_locked:
             locked = all_locked[resumed.experiment_id]
@@ -143,10 +147,11 @@ class Recorder:
     @staticmethod
     def _prepared(new: NewEvent, name: str | None) -> Prepared:
         """Check an event by itself, and encode it before any lock is taken."""
-        refusal = _envelope_refusal(new) or recheck(new.payload)
-        if refusal is not None:
-            raise error_for(name or named(new), refusal)
-        prepared = Prepared.of(new)
+        refusal = _envelope_refusal(new)
+        payload = refusal or recheck(new.payload)
+        if isinstance(payload, Refusal):
+            raise error_for(name or named(new), payload)
+        prepared = Prepared.of(msgspec.structs.replace(new, payload=payload))
         size = len(prepared.data.encode())
         if size > MAX_EVENT_BYTES:
             reason = f"an event's data has at most {MAX_EVENT_BYTES} bytes, this one has {size}"
@@ -202,16 +207,15 @@ class Recorder:
 
 def _envelope_refusal(new: NewEvent) -> Refusal | None:
     identity = RefusalKind.IDENTITY
-    for field, problem in (
-        ("event_id", event_id_problem(new.event_id)),
-        ("experiment_id", id_problem(new.experiment_id)),
-        ("actor", id_problem(new.actor)),
-    ):
+    for field, problem_of in (("event_id", event_id_problem), ("experiment_id", id_problem), ("actor", id_problem)):
+        value: object = getattr(new, field)
+        problem = problem_of(value) if isinstance(value, str) else "this must be text"
         if problem is not None:
-            return Refusal(identity, field, getattr(new, field), problem)
+            return Refusal(identity, field, value, problem)
     if new.payload.TYPE not in RECORDER_EVENTS:
         return Refusal(identity, "type", new.payload.TYPE, "a recorder may not send this type")
-    if not is_instant(new.occurred_at):
+    moment: object = new.occurred_at
+    if not isinstance(moment, datetime) or not is_instant(moment):
         reason = "it has no zone; give an aware datetime, e.g. datetime.now(UTC)"
         return Refusal(RefusalKind.TIME, "occurred_at", str(new.occurred_at), reason)
     return None

@@ -232,14 +232,12 @@ FROM decisions
 --
 CREATE VIEW checkpoint_inventory AS
 SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
-       c.saved_position = (
-           SELECT max(later.saved_position) FROM checkpoints later
-           WHERE later.experiment_id = c.experiment_id AND later.trial_id = c.trial_id
-       ) AS is_newest,
+       c.saved_position = max(c.saved_position) OVER (PARTITION BY c.experiment_id, c.trial_id) AS is_newest,
        c.pinned, t.status AS trial_status, t.level,
        (
            SELECT s.uri FROM stores s
            WHERE substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
+             AND rtrim(c.uri, '/') <> rtrim(s.uri, '/')
            ORDER BY length(s.uri) DESC LIMIT 1
        ) AS store,
        c.decision_id
@@ -279,28 +277,36 @@ LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure
 --
 CREATE VIEW trial_history AS
 SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,
-       CAST(e.data ->> 'resource' AS BIGINT) AS resource,
-       CAST(e.data ->> 'level' AS BIGINT) AS level,
-       CASE e.data ->> 'metric'
+       CAST(json_extract(e.fields, '$.resource') AS BIGINT) AS resource,
+       CAST(json_extract(e.fields, '$.level') AS BIGINT) AS level,
+       CASE json_extract(e.fields, '$.metric')
            WHEN 'NaN' THEN NULL
            WHEN 'Infinity' THEN 9e999
            WHEN '-Infinity' THEN -9e999
-           ELSE CAST(e.data ->> 'metric' AS DOUBLE PRECISION)
+           ELSE CAST(json_extract(e.fields, '$.metric') AS DOUBLE PRECISION)
        END AS metric,
-       e.data ->> 'uri' AS uri,
-       CAST(e.data ->> 'size_bytes' AS BIGINT) AS size_bytes,
-       e.data ->> 'decision_id' AS decision_id,
+       json_extract(e.fields, '$.uri') AS uri,
+       CAST(json_extract(e.fields, '$.size_bytes') AS BIGINT) AS size_bytes,
+       CAST(json_extract(e.fields, '$.decision_id') AS TEXT) AS decision_id,
        (
-           SELECT group_concat(f.reason, ', ') FROM flags f
-           WHERE f.experiment_id = e.experiment_id AND f.position = e.position
+           SELECT group_concat(sorted.reason, ', ')
+           FROM (
+               SELECT f.reason FROM flags f
+               WHERE f.experiment_id = e.experiment_id AND f.position = e.position
+               ORDER BY f.reason
+           ) sorted
        ) AS flag,
        e.actor
-FROM events e
-WHERE e.trial_id IS NOT NULL
+FROM (
+    SELECT events.*, data AS fields
+    FROM events WHERE trial_id IS NOT NULL
+) e
 --
 CREATE VIEW sweep_history AS
-SELECT s.sweep_id, s.started_at, s.finished_at, (julianday(s.finished_at) - julianday(s.started_at)) * 86400.0 AS duration_seconds,
+SELECT s.sweep_id, s.started_at, s.finished_at,
+       strftime('%s', s.finished_at) - strftime('%s', s.started_at)
+           + (substr(s.finished_at, 21, 6) - substr(s.started_at, 21, 6)) / 1000000.0 AS duration_seconds,
        CASE WHEN s.finished_at IS NULL THEN 'unfinished' ELSE 'finished' END AS status,
-       s.policy, CAST(s.parameters ->> 'seed' AS BIGINT) AS seed, s.parameters,
+       s.policy, CAST(json_extract(s.parameters, '$.seed') AS BIGINT) AS seed, s.parameters,
        s.decided, s.evicted, s.failed, s.cancelled, s.freed_bytes, s.exceeded, s.software_version, s.actor
 FROM sweeps s

@@ -52,6 +52,9 @@ class TrialStarted(TrialEvent, frozen=True, kw_only=True):
             if isinstance(value, float) and not math.isfinite(value):
                 reason = "JSON has no such number; send it as text"
                 return Refusal(RefusalKind.NUMBER, f"config.{name}", value, reason)
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                reason = "beyond 2^63, which readers of JSON would change; send it as text"
+                return Refusal(RefusalKind.NUMBER, f"config.{name}", value, reason)
             for text in (name, value):
                 problem = text_problem(text) if isinstance(text, str) else None
                 if problem is not None:
