@@ -38,8 +38,9 @@ POSTGRESQL_CHANGES = [
     "SET session_replication_role = replica; TRUNCATE events",
 ]
 SQLITE_REPLACES = {
-    "global position": f"INSERT OR REPLACE INTO events (global_position, {COLUMNS}) SELECT global_position, {COLUMNS} "
-    "FROM events WHERE position = 1",
+    "global position": f"INSERT OR REPLACE INTO events (global_position, {COLUMNS}) SELECT global_position, 'another', "
+    "position, 'another', type, schema_version, occurred_at, recorded_at, actor, data, hash FROM events "
+    "WHERE position = 1",
     "event id": f"INSERT OR REPLACE INTO events ({COLUMNS}) SELECT 'another', position, event_id, type, "
     "schema_version, occurred_at, recorded_at, actor, data, hash FROM events WHERE position = 1",
     "position": f"INSERT OR REPLACE INTO events ({COLUMNS}) SELECT experiment_id, position, 'another', type, "
