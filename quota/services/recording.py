@@ -22,7 +22,7 @@ from quota.domain.experiment import Checkpoint, Decision
 from quota.domain.identifiers import event_id_problem, id_problem
 from quota.domain.refusal import Refusal, RefusalKind
 from quota.domain.wire import MAX_EVENT_BYTES, recheck
-from quota.errors import StoreError
+from quota.errors import PathRefused, StoreError
 from quota.eventlog.locations import take_location
 from quota.eventlog.log import Prepared, Receipt
 from quota.projections.projector import LockedExperiment, Projector
@@ -185,7 +185,7 @@ class Recorder:
             try:
                 if self._brought_back(locked, checkpoint, state.decisions[checkpoint.decision_id]):
                     return
-            except StoreError as error:
+            except (StoreError, PathRefused) as error:
                 logger.warning("trial %s of %s starts from scratch: %s", trial_id, state.experiment_id, error)
 
     def _brought_back(self, locked: LockedExperiment, checkpoint: Checkpoint, decision: Decision) -> bool:

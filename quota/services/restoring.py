@@ -64,6 +64,8 @@ class Restorer:
             decision = locked.state.decisions.get(decision_id)
             if decision is None or decision.outcome != "trashed":
                 raise _nothing_to_undo(decision_id, outcome if decision is None else decision.outcome)
+            if locked.state.checkpoints[decision.decided.uri].decision_id != decision_id:
+                raise _place_taken(decision)
             self._move_back(locked, decision)
             self._projector.store(locked)
         decided = decision.decided
@@ -85,6 +87,11 @@ class Restorer:
         if row is None:
             raise NotFound(f"decision {decision_id}: there is none; `ckpt-quota evictions` lists them")
         return row.experiment_id, row.outcome
+
+
+def _place_taken(decision: Decision) -> StateRefused:
+    reason = "the trial has written a later checkpoint there since; the one in the trash would pass for it"
+    return StateRefused(f"decision {decision.decided.decision_id}", "uri", decision.decided.uri, reason)
 
 
 def _nothing_to_undo(decision_id: str, outcome: str) -> StateRefused:

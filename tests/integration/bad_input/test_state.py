@@ -197,3 +197,19 @@ def test_start_and_resume_in_a_finished_experiment(database_url: str) -> None:
                 message=f"line 1, event ID ({type_name}): field `trial_id` is '{data['trial_id']}': "
                 "the experiment is finished, none of its trials can run; register a new experiment",
             )
+
+
+def test_restore_where_a_later_checkpoint_lies(database_url: str, memory: MemoryStore) -> None:
+    uri = f"{ROOT}one/7/"
+    with experiment(database_url) as services:
+        services.administration.add_store(ROOT)
+        decision_id = evicted(services, memory, timedelta(hours=1))
+        send(services, event("trial_resumed", {"trial_id": "7", "level": 1}), saved("7", uri))
+        before = contents(services)
+        with pytest.raises(StateRefused) as caught:
+            services.restorer.restore(decision_id)
+        assert str(caught.value) == (
+            f"decision {decision_id}: field `uri` is '{uri}': the trial has written a later checkpoint there since; "
+            "the one in the trash would pass for it"
+        )
+        assert contents(services) == before
