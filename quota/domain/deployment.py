@@ -71,7 +71,7 @@ class Sweep:
         failed: Evictions that the store refused.
         cancelled: Evictions given up.
         freed_bytes: Bytes freed.
-        exceeded: Scopes of limits that still did not hold.
+        exceeded: Ids of the experiments whose limits still did not hold.
     """
 
     sweep_id: str

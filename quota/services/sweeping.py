@@ -60,7 +60,7 @@ class SweepReport:
         sweep_id: Its id; None where there was nothing to do, so that nothing was recorded.
         plans: The plans that it carried out.
         tally: What became of the decisions.
-        exceeded: Scopes of the limits that still do not hold.
+        exceeded: Ids of the experiments whose limits still do not hold.
     """
 
     sweep_id: str | None = None

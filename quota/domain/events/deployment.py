@@ -140,7 +140,7 @@ class SweepFinished(Event, frozen=True, kw_only=True):
         failed: How many evictions the store refused.
         cancelled: How many evictions lost their reason before the store was asked.
         freed_bytes: Bytes freed by purging.
-        exceeded: Scopes of the limits that still do not hold.
+        exceeded: Ids of the experiments whose limits still do not hold.
     """
 
     TYPE: ClassVar[str] = "sweep_finished"
