@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from quota.domain.events import EVENT_TYPES, Event, NewEvent
+from quota.domain.events import EVENT_TYPES, Event, NewEvent, instant_problem
 from quota.domain.identifiers import event_id_problem, id_problem
 from quota.domain.refusal import Refusal, RefusalKind
 
@@ -136,12 +136,10 @@ def instant_from(text: object) -> datetime | Refusal:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return Refusal(RefusalKind.TIME, "occurred_at", text, f"this is no time; {example}")
-    if moment.utcoffset() is None:
-        return Refusal(RefusalKind.TIME, "occurred_at", text, f"it has no zone; {example}")
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        return Refusal(RefusalKind.TIME, "occurred_at", text, f"it lies outside the years 1 to 9999; {example}")
+    problem = instant_problem(moment)
+    if problem is not None:
+        return Refusal(RefusalKind.TIME, "occurred_at", text, f"{problem}; {example}")
+    return moment.astimezone(UTC)
 
 
 def _refusal_from(message: str, data: object) -> Refusal:

@@ -61,7 +61,7 @@ class Database:
             return
         self.path = None
         try:
-            self._writer = create_engine(parsed)
+            self._writer = _postgresql_engine(parsed)
         except ModuleNotFoundError as error:
             raise DatabaseUnavailable(
                 f"database {self.url}: the driver {error.name} is missing; "
@@ -187,6 +187,24 @@ def file_system_of(path: Path) -> str:
         if inside and len(mount) >= len(best):
             best, kind = mount, after.split(" ")[0]
     return kind
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    engine = create_engine(url)
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own class
+        with connection.cursor() as cursor:
+            # Near the ends of the calendar a time cannot be read in another zone.
+            cursor.execute("SET TIME ZONE 'UTC'")
+            # With less, a crash can lose the intent of a deletion that has happened.
+            cursor.execute(
+                "SELECT set_config('synchronous_commit', 'on', false)"
+                " WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+            )
+        connection.commit()
+
+    return engine
 
 
 def _sqlite_engine(url: URL, *, query_only: bool) -> Engine:

@@ -16,7 +16,7 @@ from quota.domain.events import (
     CheckpointSaved,
     EvictionCancelled,
     NewEvent,
-    is_instant,
+    instant_problem,
 )
 from quota.domain.experiment import Checkpoint, Decision
 from quota.domain.identifiers import event_id_problem, id_problem
@@ -215,7 +215,8 @@ def _envelope_refusal(new: NewEvent) -> Refusal | None:
     if new.payload.TYPE not in RECORDER_EVENTS:
         return Refusal(identity, "type", new.payload.TYPE, "a recorder may not send this type")
     moment: object = new.occurred_at
-    if not isinstance(moment, datetime) or not is_instant(moment):
-        reason = "it has no zone; give an aware datetime, e.g. datetime.now(UTC)"
+    problem = instant_problem(moment) if isinstance(moment, datetime) else "this is no time"
+    if problem is not None:
+        reason = f"{problem}; give an aware datetime, e.g. datetime.now(UTC)"
         return Refusal(RefusalKind.TIME, "occurred_at", str(new.occurred_at), reason)
     return None

@@ -10,7 +10,7 @@ from quota.domain.events.base import (
     Quantile,
     RecordedEvent,
     SizeBytes,
-    is_instant,
+    instant_problem,
 )
 from quota.domain.events.checkpoint import (
     CheckpointAdopted,
@@ -131,5 +131,5 @@ __all__ = [
     "TrialResumed",
     "TrialStarted",
     "TrialStopped",
-    "is_instant",
+    "instant_problem",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -14,6 +14,10 @@ from quota.domain.refusal import Refusal, RefusalKind
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 SizeBytes = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Quantile = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+
+EARLIEST = datetime(1, 1, 3, tzinfo=UTC)
+LATEST = datetime(9999, 12, 29, tzinfo=UTC)
+"""Whoever reads a time in a zone of their own moves it by up to a day, and the calendar ends soon after."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,9 +81,13 @@ class RecordedEvent(msgspec.Struct, frozen=True, kw_only=True):
     payload: Event
 
 
-def is_instant(moment: datetime) -> bool:
-    """Tell whether `moment` has a zone, and so names one instant."""
-    return moment.utcoffset() is not None
+def instant_problem(moment: datetime) -> str | None:
+    """Say what keeps `moment` from naming one instant that every database and every reader can hold, or None."""
+    if moment.utcoffset() is None:
+        return "it has no zone"
+    if not EARLIEST <= moment <= LATEST:
+        return f"it does not lie between {EARLIEST.date()} and {LATEST.date()}"
+    return None
 
 
 def id_refusal(field: str, value: str) -> Refusal | None:
