@@ -1,0 +1,131 @@
+"""What moves or changes while it is read, trashed or purged."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from integration.local_store.house import CLAIM, House, before_call, failing, key
+from quota.errors import CheckpointChanged, CheckpointGone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def is_directory(path: Path) -> Callable[[object], bool]:
+    wanted = key(path)
+
+    def when(fd: object) -> bool:
+        status = os.fstat(fd) if isinstance(fd, int) else None
+        return status is not None and (status.st_dev, status.st_ino) == wanted
+
+    return when
+
+
+def test_a_directory_moved_out_while_it_is_listed(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sub = house.checkpoint / "sub"
+    before_call(monkeypatch, "scandir", lambda: sub.rename(tmp_path / "sub"), is_directory(sub))
+    with pytest.raises(CheckpointChanged, match="moved"):
+        house.store.manifest(house.uri)
+
+
+def test_a_directory_moved_out_of_the_trash_while_it_is_purged(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = house.evict()
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "sub").mkdir(parents=True)
+    sub = house.trashed / "sub"
+
+    def move() -> None:
+        sub.rename(elsewhere / "moved")
+
+    before_call(monkeypatch, "unlink", move, lambda name: name == b"state.bin")
+    with pytest.raises(CheckpointChanged, match="moved"):
+        house.store.purge(CLAIM, manifest)
+    assert (elsewhere / "sub").is_dir()
+
+
+def test_a_checkpoint_replaced_between_look_and_rename_is_put_back(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = house.store.manifest(house.uri)
+    real: Callable[..., None] = os.rename
+
+    def rename(*args: object, **keywords: object) -> None:
+        monkeypatch.setattr(os, "rename", real)
+        house.checkpoint.rename(tmp_path / "old")
+        house.checkpoint.mkdir()
+        (house.checkpoint / "model.pt").write_bytes(b"later!!")
+        real(*args, **keywords)
+
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(CheckpointChanged, match="replaced"):
+        house.store.trash(house.uri, CLAIM, manifest)
+    assert (house.checkpoint / "model.pt").read_bytes() == b"later!!"
+    assert not house.store.trashed(CLAIM)
+
+
+def test_a_checkpoint_that_vanishes_between_look_and_rename(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = house.store.manifest(house.uri)
+    monkeypatch.setattr(os, "rename", failing(errno.ENOENT))
+    with pytest.raises(CheckpointGone):
+        house.store.trash(house.uri, CLAIM, manifest)
+
+
+def test_a_file_that_vanishes_while_it_is_listed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = house.checkpoint / "model.pt"
+    before_call(monkeypatch, "stat", model.unlink, lambda name: name == b"model.pt")
+    with pytest.raises(CheckpointChanged, match=r"model\.pt"):
+        house.store.manifest(house.uri)
+
+
+def test_a_file_on_the_way_means_that_nothing_is_there(house: House) -> None:
+    with pytest.raises(CheckpointGone, match="no directory"):
+        house.store.manifest(f"{house.uri}/model.pt/below")
+
+
+def test_a_file_written_to_after_it_was_trashed_is_kept(house: House) -> None:
+    with (house.checkpoint / "sub" / "state.bin").open("ab", buffering=0) as writer:
+        manifest = house.evict()
+        writer.write(b"!")
+        with pytest.raises(CheckpointChanged, match=r"sub/state\.bin"):
+            house.store.purge(CLAIM, manifest)
+    assert house.store.restore(house.uri, CLAIM)
+    assert (house.checkpoint / "sub" / "state.bin").read_bytes() == b"state!"
+    assert (house.checkpoint / "model.pt").exists()
+
+
+def test_a_file_rewritten_in_place_at_equal_size_is_another_version(house: House) -> None:
+    manifest = house.store.manifest(house.uri)
+    model = house.checkpoint / "model.pt"
+    modified_ns = model.stat().st_mtime_ns
+    with model.open("r+b") as file:
+        file.write(b"WEIGHTS")
+    os.utime(model, ns=(modified_ns, modified_ns + 1))
+    with pytest.raises(CheckpointChanged, match=r"model\.pt"):
+        house.store.trash(house.uri, CLAIM, manifest)
+
+
+def test_what_changes_in_the_trash_during_a_purge_is_kept(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = house.evict()
+    state = house.trashed / "sub" / "state.bin"
+    before_call(monkeypatch, "unlink", lambda: state.write_bytes(b"longer than before"))
+    with pytest.raises(CheckpointChanged, match=r"sub/state\.bin"):
+        house.store.purge(CLAIM, manifest)
+    assert state.read_bytes() == b"longer than before"
+
+
+def test_what_arrives_in_the_trash_during_a_purge_is_kept(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = house.evict()
+    new = house.trashed / "sub" / "new.pt"
+    before_call(monkeypatch, "unlink", lambda: new.write_bytes(b"new"))
+    with pytest.raises(CheckpointChanged):
+        house.store.purge(CLAIM, manifest)
+    assert new.read_bytes() == b"new"
