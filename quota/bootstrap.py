@@ -22,6 +22,7 @@ from quota.services.auditing import Auditor
 from quota.services.planning import Planner
 from quota.services.querying import Queries
 from quota.services.recording import Recorder
+from quota.services.rescuing import Rescuer
 from quota.services.restoring import Restorer
 from quota.services.stores import OpenStore
 from quota.services.sweeping import Sweeper
@@ -120,7 +121,7 @@ def assemble(database: Database, actor: str, clock: Clock, opener: OpenStore) ->
         database=database,
         log=log,
         projector=projector,
-        recorder=Recorder(appender, projector, opener),
+        recorder=Recorder(appender, projector, Rescuer(appender, projector, opener)),
         planner=Planner(database, projector, clock),
         sweeper=Sweeper(database, projector, appender, opener, software_version()),
         restorer=Restorer(database, projector, appender, opener),

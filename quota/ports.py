@@ -6,6 +6,7 @@ Stores are found through the entry-point group `quota.stores`: its name is a URI
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -33,6 +34,19 @@ class CheckpointReader(Protocol):
             StoreError: the store cannot be reached or read.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """By which marks a store's root is known, whatever name it was reached by.
+
+    Attributes:
+        own: The root's own mark; None where it has none.
+        above: Marks of the places that the root lies in, innermost first.
+    """
+
+    own: str | None
+    above: tuple[str, ...] = ()
 
 
 class CheckpointStore(CheckpointReader, Protocol):
@@ -81,4 +95,22 @@ class CheckpointStore(CheckpointReader, Protocol):
 
     def trashed(self, claim_id: str) -> bool:
         """Tell whether the trash holds anything of `claim_id`."""
+        ...
+
+    def marks(self) -> Marks:
+        """Read the mark that `mark` left at the root, and those that the root lies below.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
+    def mark(self, store_id: str) -> None:
+        """Mark the root as that of the store `store_id`, in place of any earlier mark. Durable on return.
+
+        No checkpoint may hold the mark, and no walk lists it.
+
+        Raises:
+            StoreError: the store refused or failed.
+        """
         ...

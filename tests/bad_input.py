@@ -65,7 +65,8 @@ def refused_line(text: bytes) -> BadInput:
 def experiment(url: str) -> Iterator[Services]:
     """Services over a database with experiment `one`, in which trial `7` runs."""
     create_schema(url)
-    with services_over(url, HandClock(), MemoryStore) as services:
+    store = MemoryStore()
+    with services_over(url, HandClock(), lambda _: store) as services:
         send(services, event("experiment_registered", REGISTERED), event("trial_started", {"trial_id": "7"}))
         yield services
 

@@ -111,6 +111,7 @@ class Story:
                 sweep_id=str(uuid.UUID(int=7)),
                 trial_id=checkpoint.trial_id,
                 uri=checkpoint.uri,
+                store_uri="file:///store",
                 checkpoint_position=checkpoint.saved_position,
                 size_bytes=size_bytes,
                 manifest=Manifest.of([ManifestEntry(path="weights", size_bytes=size_bytes, version="v1")]),

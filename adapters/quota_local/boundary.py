@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from quota.domain.identifiers import TRASH_NAME
 from quota.errors import PathRefused
 from quota_local.kernel import mount_id
 
@@ -62,6 +64,11 @@ class Boundary:
             PathRefused: the directory is none that a checkpoint may lie in.
         """
         self.check_file_system(subject, path, status, mount_id(fd))
+        own_trash = status_or_none(fd, TRASH_NAME.encode())
+        if own_trash is not None and stat.S_ISDIR(own_trash.st_mode):
+            # What another store evicted is still promised to whoever restores it there.
+            reason = f"it has a `{TRASH_NAME}`, so it is another store's root; no checkpoint lies in two stores"
+            raise PathRefused(subject, "path", path, reason)
         # A file system that ignores case knows the trash by names that no URI rule refuses.
         if identity(status) == self.trash:
             raise PathRefused(subject, "path", path, "it is the store's trash; only the sweep works there")

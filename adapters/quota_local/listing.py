@@ -5,12 +5,17 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterable
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 
+from quota.domain.events.base import LATEST
 from quota.domain.manifest import Manifest, ManifestEntry
 from quota.errors import CheckpointChanged, PathRefused, shown
 from quota_local.walking import Node, Spot, walk
 
 _SHOWN_PATHS = 3
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A file can say to be of any year, a date cannot.
+_LATEST_MICROSECONDS = (LATEST - _EPOCH) // timedelta(microseconds=1)
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -41,12 +46,18 @@ def manifest_of(spot: Spot) -> Manifest:
         CheckpointChanged: something vanished or was moved meanwhile.
         OSError: something cannot be read.
     """
+    entries: list[ManifestEntry] = []
+    modified_ns = 0
     with closing(walk(spot)) as nodes:
         try:
-            return Manifest.of(_entry_required(node, spot.subject) for node in nodes if not node.is_directory)
+            for node in nodes:
+                if not node.is_directory:
+                    entries.append(_entry_required(node, spot.subject))
+                modified_ns = max(modified_ns, node.status.st_mtime_ns)
         except FileNotFoundError as error:
             message = f"{spot.subject}: {shown(error.filename)} vanished while it was listed; try again"
             raise CheckpointChanged(message) from error
+    return Manifest.of(entries, _EPOCH + timedelta(microseconds=min(modified_ns // 1_000, _LATEST_MICROSECONDS)))
 
 
 def _entry_required(node: Node, subject: str) -> ManifestEntry:

@@ -8,9 +8,11 @@ from contextlib import suppress
 
 from quota.domain.manifest import Manifest
 from quota.errors import CheckpointGone, PathRefused, StoreError
+from quota.ports import Marks
 from quota_local.boundary import status_or_none
 from quota_local.failures import failures_named
 from quota_local.listing import manifest_of, require_same
+from quota_local.marking import read_marks, write_mark
 from quota_local.moving import move_in, move_out, settle
 from quota_local.purging import purge_entry
 from quota_local.roots import OpenRoot, Root
@@ -175,6 +177,29 @@ class LocalStore:
             existing_trash(root, self._uri) as trash_fd,
         ):
             return trash_fd is not None and status_or_none(trash_fd, name) is not None
+
+    def marks(self) -> Marks:
+        """Read the mark in the root's trash, and those in the trashes of all directories above the root.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+        """
+        with failures_named(self._uri, "read the store's mark"), self._root.opened() as root:
+            return read_marks(root.fd)
+
+    def mark(self, store_id: str) -> None:
+        """Mark the root as that of the store `store_id`: in a file of its trash.
+
+        Raises:
+            PathRefused: the trash is no directory on the root's file system.
+            StoreError: the store refused or failed.
+        """
+        with (
+            failures_named(self._uri, "mark the root"),
+            self._root.opened() as root,
+            made_trash(root, self._uri) as trash_fd,
+        ):
+            write_mark(trash_fd, store_id)
 
 
 def _found(root: OpenRoot, parent_fd: int, name: bytes, subject: str) -> Spot:

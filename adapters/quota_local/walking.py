@@ -7,8 +7,6 @@ import stat
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
-from quota.domain.identifiers import TRASH_NAME
-from quota.errors import PathRefused
 from quota_local.boundary import Boundary, identity
 from quota_local.way import DIRECTORY_FLAGS, open_seen, replaced, spelled
 
@@ -115,10 +113,6 @@ def _next_below(fd: int, level: _Level) -> _Level:
 
 
 def _enter(fd: int, level: _Level, spot: Spot) -> int:
-    # Stores may be nested: what another one evicted is still promised to whoever restores it there.
-    if level.path != ITSELF and level.name == TRASH_NAME.encode():
-        reason = f"`{TRASH_NAME}` is another store's trash; a checkpoint cannot hold one"
-        raise PathRefused(spot.subject, "path", level.path, reason)
     below = open_seen(fd, level.name, level.status, spot.subject)
     try:
         spot.boundary.check_inside(spot.subject, level.path, below, level.status)

@@ -15,6 +15,7 @@ def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None
     """Check the installation, the database and the stores, and name the versions in use."""
     from quota.bootstrap import open_store, software_version
     from quota.errors import QuotaError
+    from quota.services.stores import require_mark
 
     checks: list[tuple[str, bool, str]] = [
         ("software", True, f"checkpoint-quota {software_version()}, Python {platform.python_version()}")
@@ -27,10 +28,10 @@ def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None
             deployment = services.administration.look()
             unfinished = len(deployment.sweeps)
             checks.append(("sweeps", unfinished == 0, f"{unfinished} begun and not finished: running, or killed"))
-            for uri in sorted(deployment.stores):
+            for uri, store in sorted(deployment.stores.items()):
                 try:
-                    open_store(uri)
-                    checks.append((f"store {uri}", True, "can be opened"))
+                    require_mark(open_store(uri), store)
+                    checks.append((f"store {uri}", True, "is there"))
                 except QuotaError as error:
                     checks.append((f"store {uri}", False, str(error)))
     except QuotaError as error:

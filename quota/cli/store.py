@@ -22,12 +22,19 @@ def _uri(root: str) -> str:
 
 
 @app.command()
-def add(root: RootArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
-    """Allow sweeps to delete checkpoints below a root."""
+def add(
+    root: RootArgument,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Though another database has marked it as its own.")
+    ] = False,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Allow sweeps to delete checkpoints below a root, and mark the root (.trash/.store)."""
     with opened(database) as (services, _):
-        store = services.administration.add_store(_uri(root))
+        store = services.administration.add_store(_uri(root), take_over=take_over)
     if as_json:
-        print_json({"uri": store.uri, "added_at": store.added_at, "actor": store.actor})
+        print_json({"uri": store.uri, "store_id": store.store_id, "added_at": store.added_at, "actor": store.actor})
     else:
         typer.echo(f"checkpoints below {store.uri} may be evicted")
 
@@ -49,7 +56,7 @@ def list_stores(database: DatabaseOption = None, as_json: JsonOption = False) ->
     with opened(database) as (services, _):
         stores = services.administration.look().stores
     rows = [
-        {"uri": store.uri, "added_at": store.added_at, "actor": store.actor}
+        {"uri": store.uri, "store_id": store.store_id, "added_at": store.added_at, "actor": store.actor}
         for store in sorted(stores.values(), key=lambda one: one.uri)
     ]
     if as_json:

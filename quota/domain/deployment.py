@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from quota.domain.events import (
@@ -46,13 +46,17 @@ class Store:
 
     Attributes:
         uri: The root.
+        store_id: What the root is marked with.
         added_at: When deletion was allowed.
         actor: Who allowed it.
+        removed_at: When it was forbidden again; None while it is allowed.
     """
 
     uri: str
+    store_id: str
     added_at: datetime
     actor: str
+    removed_at: datetime | None = None
 
 
 @dataclass(slots=True)
@@ -94,21 +98,26 @@ class DeploymentState:
 
     Attributes:
         position: Position of the last event that is in it; 0 before the first.
-        stores: By root URI.
+        known_stores: By root URI, removed ones included: their trash may still hold something.
         limits: By scope and measure.
         sweeps: Those that have not finished, by id.
         touched_sweeps: Those that changed since they were last stored, by id.
         touched_limits: Keys of limits that changed or went.
-        touched_stores: Roots that changed or went.
+        touched_stores: Roots of stores that changed.
     """
 
     position: int = 0
-    stores: dict[str, Store] = field(default_factory=dict)
+    known_stores: dict[str, Store] = field(default_factory=dict)
     limits: dict[tuple[str, str], Limit] = field(default_factory=dict)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     touched_sweeps: dict[str, Sweep] = field(default_factory=dict)
     touched_limits: set[tuple[str, str]] = field(default_factory=set)
     touched_stores: set[str] = field(default_factory=set)
+
+    @property
+    def stores(self) -> dict[str, Store]:
+        """The stores in which deletion is allowed, by root URI."""
+        return {uri: store for uri, store in self.known_stores.items() if store.removed_at is None}
 
     def limit_for(self, experiment_id: str) -> Limit | None:
         """Return the limit on checkpoints that holds for an experiment: its own, or the one for each."""
@@ -130,10 +139,11 @@ def fold_deployment(state: DeploymentState, event: RecordedEvent) -> None:
     """Take the next event of `_deployment` into `state`."""
     match event.payload:
         case StoreAdded() as added:
-            state.stores[added.uri] = Store(added.uri, event.occurred_at, event.actor)
+            state.known_stores[added.uri] = Store(added.uri, added.store_id, event.occurred_at, event.actor)
             state.touched_stores.add(added.uri)
         case StoreRemoved() as removed:
-            state.stores.pop(removed.uri, None)
+            store = state.known_stores[removed.uri]
+            state.known_stores[removed.uri] = replace(store, removed_at=event.occurred_at)
             state.touched_stores.add(removed.uri)
         case LimitSet() as limit:
             key = (limit.scope, limit.measure)

@@ -78,6 +78,9 @@ class Trial:
         resumes: How often it was resumed.
         lost_resource: Resource that it has to consume again, over all resumes.
         stored_checkpoints: How many of its checkpoints are stored.
+        resumed_position: Position of the event that last resumed it; None where it never was.
+        promised_uri: The checkpoint that it was told to load then. None where it starts from scratch, and as soon as
+            it is paused again or ends.
     """
 
     trial_id: str
@@ -90,6 +93,8 @@ class Trial:
     resumes: int = 0
     lost_resource: int = 0
     stored_checkpoints: int = 0
+    resumed_position: int | None = None
+    promised_uri: str | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -290,6 +295,8 @@ class ExperimentState:
         return None
 
     def superseded(self, trial_id: str) -> list[Checkpoint]:
-        """Return the trial's stored checkpoints that are not its newest stored one, oldest first."""
+        """Return the trial's stored checkpoints that no resume would load and none was promised, oldest first."""
         checkpoints = (self.checkpoints[uri] for uri in self.trial_uris.get(trial_id, []))
-        return [checkpoint for checkpoint in checkpoints if checkpoint.state == "stored"][:-1]
+        stored = [checkpoint for checkpoint in checkpoints if checkpoint.state == "stored"]
+        promised = self.trials[trial_id].promised_uri
+        return [checkpoint for checkpoint in stored[:-1] if checkpoint.uri != promised]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -23,10 +24,24 @@ class ManifestEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     version: str
 
 
+CLOCKS_APART = timedelta(seconds=2)
+"""How far the clocks of a trial and of its file system may differ."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All entries of a checkpoint, sorted by path. Only what a manifest names is ever deleted."""
+    """All entries of a checkpoint, sorted by path. Only what a manifest names is ever deleted.
+
+    Attributes:
+        entries: The files.
+        modified_at: When anything in it was last written, by the store's clock; None where the store does not tell.
+    """
 
     entries: tuple[ManifestEntry, ...] = ()
+    modified_at: datetime | None = None
+
+    def written_after(self, moment: datetime) -> bool:
+        """Tell whether anything in it was written after `moment`, which another clock told."""
+        return self.modified_at is not None and self.modified_at > moment + CLOCKS_APART
 
     @property
     def size_bytes(self) -> int:
@@ -34,6 +49,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return sum(entry.size_bytes for entry in self.entries)
 
     @classmethod
-    def of(cls, entries: Iterable[ManifestEntry]) -> Manifest:
+    def of(cls, entries: Iterable[ManifestEntry], modified_at: datetime | None = None) -> Manifest:
         """Return the manifest of `entries`, in order of their paths."""
-        return cls(entries=tuple(sorted(entries, key=lambda entry: entry.path)))
+        return cls(entries=tuple(sorted(entries, key=lambda entry: entry.path)), modified_at=modified_at)

@@ -29,8 +29,10 @@ class Candidate:
         trial_id: Its trial.
         uri: The checkpoint's location.
         saved_position: Position of the event that saved it.
+        saved_at: When that was, by the sender's clock.
         size_bytes: Its size.
         reason: `superseded` or `paused`.
+        is_running: Whether its trial runs, and may be writing to any of its places.
         level: Level that the trial is paused at; None for a superseded one, as are all that follow but `score`.
         metric: What it is ranked by.
         rank: Its rank, from 1.
@@ -48,8 +50,10 @@ class Candidate:
     trial_id: str
     uri: str
     saved_position: int
+    saved_at: datetime
     size_bytes: int
     reason: Literal["paused", "superseded"]
+    is_running: bool = False
     level: int | None = None
     metric: float | None = None
     rank: int | None = None
@@ -80,7 +84,7 @@ def candidates(state: ExperimentState, parameters: PolicyParameters, now: dateti
     and then by rank. Pinned ones, the newest of a running trial, and those that the store refused lately are none.
     """
     found = [
-        _of(checkpoint, "superseded", score=0.0)
+        _of(checkpoint, "superseded", score=0.0, is_running=state.trials[trial_id].status == "running")
         for trial_id in sorted(state.trials_with_superseded)
         for checkpoint in state.superseded(trial_id)
         if _may_be_taken(checkpoint, now)
@@ -120,6 +124,7 @@ def _of(checkpoint: Checkpoint, reason: Literal["paused", "superseded"], **known
         trial_id=checkpoint.trial_id,
         uri=checkpoint.uri,
         saved_position=checkpoint.saved_position,
+        saved_at=checkpoint.saved_at,
         size_bytes=checkpoint.size_bytes,
         reason=reason,
         **known,

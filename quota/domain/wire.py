@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -27,7 +27,10 @@ _TOO_DEEP = Refusal(RefusalKind.IDENTITY, "data", "…", "it is nested too deepl
 _REQUIRED_FIELDS = ("experiment_id", "type", "occurred_at", "data")
 
 
-def payload_from(cls: type[Event], data: object) -> Event | Refusal:
+E = TypeVar("E", bound=Event)
+
+
+def payload_from(cls: type[E], data: object) -> E | Refusal:
     """Turn `data`, as parsed from JSON, into an event of `cls`, or say what is wrong with it."""
     if isinstance(data, dict) and isinstance(data.get("metric"), str):
         data = data | {"metric": NON_FINITE.get(data["metric"], data["metric"])}
@@ -40,7 +43,7 @@ def payload_from(cls: type[Event], data: object) -> Event | Refusal:
     return payload.refusal() or payload
 
 
-def recheck(payload: Event) -> Event | Refusal:
+def recheck(payload: E) -> E | Refusal:
     """Check an event that was made in Python as strictly as one that came as JSON.
 
     Returns:

@@ -234,6 +234,16 @@ class EventLog:
         query = select(events.c.hash).where(events.c.experiment_id == experiment_id, events.c.position == position)
         return connection.execute(query).scalar()
 
+    def held(self, connection: Connection, experiment_id: str) -> tuple[int, bytes]:
+        """Return (position, hash) of a stream's last event, and keep others from appending to it.
+
+        That lasts as long as the connection's transaction; other readers may hold the stream at the same time. Whoever
+        needs further streams' locks takes those first.
+        """
+        query = select(streams.c.position, streams.c.hash).where(streams.c.experiment_id == experiment_id)
+        row = connection.execute(query.with_for_update(read=True)).first()
+        return (0, GENESIS) if row is None else (row.position, row.hash)
+
     def position(self, connection: Connection, experiment_id: str) -> int:
         """Return the position of a stream's last event; 0 where there is none."""
         query = select(streams.c.position).where(streams.c.experiment_id == experiment_id)

@@ -15,6 +15,7 @@ from quota.domain.experiment import ExperimentState
 from quota.domain.fold import fold_experiment
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import ProjectionDiverged
+from quota.eventlog.chain import GENESIS
 from quota.eventlog.log import EventLog, LockedStream
 from quota.projections.storage import load_deployment, load_experiment, store_deployment, store_experiment
 
@@ -39,6 +40,7 @@ class Projector:
     def __init__(self, log: EventLog) -> None:
         self._log = log
         self._kept: OrderedDict[str, tuple[bytes, ExperimentState]] = OrderedDict()
+        self._kept_deployment: tuple[bytes, DeploymentState] = (GENESIS, DeploymentState())
         self._guard = Lock()
 
     @contextmanager
@@ -66,6 +68,18 @@ class Projector:
         """Return the state as of the connection's snapshot; for callers that may not write."""
         state = load_experiment(connection, self._log, experiment_id)
         self._fold(connection, state, until=self._log.position(connection, experiment_id))
+        return state
+
+    def held_deployment(self, connection: Connection) -> DeploymentState:
+        """Return the deployment's state, which nobody changes before the connection's transaction ends.
+
+        The state may be shared: callers only read it.
+        """
+        position, head_hash = self._log.held(connection, DEPLOYMENT_STREAM)
+        kept_hash, state = self._kept_deployment
+        if (state.position, kept_hash) != (position, head_hash):
+            state = self.look_at_deployment(connection)
+            self._kept_deployment = (head_hash, state)
         return state
 
     def look_at_deployment(self, connection: Connection) -> DeploymentState:

@@ -122,7 +122,7 @@ def touched_rows(state: ExperimentState) -> Mapping[Table, list[RowValues]]:
 def touched_deployment_rows(state: DeploymentState) -> Mapping[Table, list[RowValues]]:
     """Return the rows that have changed since the state was last stored. What went is not among them."""
     found: dict[Table, list[RowValues]] = {
-        stores: [_record(state.stores[uri]) for uri in state.touched_stores if uri in state.stores],
+        stores: [_record(state.known_stores[uri]) for uri in state.touched_stores],
         limits: [_record(state.limits[key]) for key in state.touched_limits if key in state.limits],
         sweeps: [
             _record(sweep)

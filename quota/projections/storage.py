@@ -79,8 +79,6 @@ def store_experiment(connection: Connection, state: ExperimentState) -> None:
 
 def store_deployment(connection: Connection, state: DeploymentState) -> None:
     """Store what has changed, and the position up to which it reflects the stream."""
-    for uri in state.touched_stores - state.stores.keys():
-        connection.execute(delete(stores).where(stores.c.uri == uri))
     for scope, measure in state.touched_limits - state.limits.keys():
         connection.execute(delete(limits).where(limits.c.scope == scope, limits.c.measure == measure))
     _write(connection, touched_deployment_rows(state), DEPLOYMENT_STREAM, state.position)
@@ -166,7 +164,7 @@ def load_deployment(connection: Connection) -> DeploymentState:
     """Load the deployment's state, as far as its rows reflect the stream."""
     state = DeploymentState(position=projected_position(connection, DEPLOYMENT_STREAM))
     for row in connection.execute(select(stores)).mappings():
-        state.stores[row["uri"]] = Store(**row)
+        state.known_stores[row["uri"]] = Store(**row)
     for row in connection.execute(select(limits)).mappings():
         limit = Limit(**row)
         state.limits[limit.scope, limit.measure] = limit

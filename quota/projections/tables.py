@@ -62,6 +62,8 @@ trials = Table(
     Column("resumes", BigInteger, nullable=False),
     Column("lost_resource", BigInteger, nullable=False),
     Column("stored_checkpoints", BigInteger, nullable=False),
+    Column("resumed_position", BigInteger),
+    Column("promised_uri", BytewiseText),
 )
 
 rungs = Table(
@@ -136,6 +138,7 @@ decisions = Table(
     Column("sweep_id", UuidText, nullable=False),
     Column("trial_id", BytewiseText, nullable=False),
     Column("uri", BytewiseText, nullable=False),
+    Column("store_uri", BytewiseText, nullable=False),
     Column("checkpoint_position", BigInteger, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("manifest_entries", BigInteger, nullable=False),
@@ -193,8 +196,10 @@ stores = Table(
     "stores",
     metadata,
     Column("uri", BytewiseText, primary_key=True),
+    Column("store_id", UuidText, nullable=False),
     Column("added_at", Instant, nullable=False),
     Column("actor", Text, nullable=False),
+    Column("removed_at", Instant),
 )
 
 limits = Table(
@@ -225,6 +230,13 @@ sweeps = Table(
     Column("freed_bytes", BigInteger, nullable=False),
     Column("exceeded", JsonText, nullable=False),
 )
+Index(
+    "ix_sweeps_unfinished",
+    sweeps.c.sweep_id,
+    postgresql_where=sweeps.c.finished_at.is_(None),
+    sqlite_where=sweeps.c.finished_at.is_(None),
+)
+"""Who looks at the deployment needs the few that run, out of all that ever ran."""
 
 EXPERIMENT_TABLES = (
     experiments,

@@ -15,6 +15,7 @@ VIEW_COLUMNS: dict[str, dict[str, str]] = {
         "experiment_id": _EXPERIMENT,
         "trial_id": "The trial whose checkpoint it is.",
         "uri": _URI,
+        "store_uri": "Root of the store that it lies in, and in whose trash it lies once evicted.",
         "size_bytes": "Size of all its files, as listed when it was decided.",
         "manifest_entries": "How many files or keys it consisted of.",
         "reason": "paused: its trial may be missed least; superseded: its trial has a newer one.",

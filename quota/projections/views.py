@@ -41,7 +41,7 @@ _WORDS = {
 
 _TEXTS = {
     "eviction_history": """
-SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, size_bytes, manifest_entries,
+SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
        reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
        estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
        limit_scope, limit_high, limit_low, usage, state_position, decided_position,
@@ -54,7 +54,8 @@ SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.
        c.pinned, t.status AS trial_status, t.level,
        (
            SELECT s.uri FROM stores s
-           WHERE substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
+           WHERE s.removed_at IS NULL
+             AND substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
              AND rtrim(c.uri, '/') <> rtrim(s.uri, '/')
            ORDER BY length(s.uri) DESC LIMIT 1
        ) AS store,

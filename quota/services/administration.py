@@ -13,8 +13,10 @@ from quota.domain.wire import recheck
 from quota.errors import NotFound, PathRefused, StateRefused
 from quota.eventlog.database import Database
 from quota.eventlog.log import Prepared
+from quota.ports import Marks
 from quota.projections.projector import Projector
 from quota.services.appending import Appender
+from quota.services.ids import new_id
 from quota.services.refusing import error_for
 from quota.services.stores import OpenStore
 
@@ -35,21 +37,34 @@ class Administration:
         self._appender = appender
         self._open_store = open_store
 
-    def add_store(self, uri: str) -> Store:
-        """Allow deletion below a root.
+    def add_store(self, uri: str, *, take_over: bool = False) -> Store:
+        """Allow deletion below a root, and mark it, so that no other place can pass for it.
+
+        A root that is a store already and has lost its mark (its disk was replaced, say) is marked anew.
+
+        Args:
+            uri: The root.
+            take_over: Whether a root that another database has marked is to be this one's from now on.
 
         Raises:
-            PathRefused: the root is no URI, cannot be opened, or the database lies below it.
-            StateRefused: it is a store already.
+            PathRefused: the root is no URI, there is nothing, or the database lies below it.
+            StateRefused: it is a store already, overlaps one, or is another database's.
+            StoreError: it cannot be read or marked.
         """
-        payload = recheck(StoreAdded(uri=uri))
+        payload = recheck(StoreAdded(uri=uri, store_id=new_id()))
         if isinstance(payload, Refusal):
             raise error_for(f"store {uri}", payload)
-        self._open_store(uri)
+        opened = self._open_store(uri)
         self._refuse_own_database(uri)
-        if uri in self.look().stores:
-            raise StateRefused(f"store {uri}", "uri", uri, "it is a store already; nothing to do")
-        return self._record(payload).stores[uri]
+        prepared = Prepared.of(self._appender.event(DEPLOYMENT_STREAM, payload))
+        with self._appender.log.locked([DEPLOYMENT_STREAM]) as streams:
+            stream = streams[DEPLOYMENT_STREAM]
+            known = self._projector.look_at_deployment(stream.connection)
+            _refuse_overlap(known, uri)
+            _refuse_marks(known, uri, opened.marks(), take_over=take_over)
+            self._appender.log.add(stream, prepared)
+            opened.mark(payload.store_id)
+            return self._projector.store_deployment(stream).stores[uri]
 
     def remove_store(self, uri: str) -> None:
         """Forbid deletion below a root again. What is in its trash stays there.
@@ -101,3 +116,30 @@ class Administration:
         if root.contains(file_location(os.fsencode(path.resolve()))):
             reason = "the database's own file lies below this root; keep the two apart"
             raise PathRefused(f"store {uri}", "uri", uri, reason)
+
+
+def _refuse_overlap(known: DeploymentState, uri: str) -> None:
+    root = parse_location(uri)
+    for other in known.stores.values():
+        location = parse_location(other.uri)
+        if other.uri != uri and (location.contains(root) or root.contains(location)):
+            reason = f"it overlaps the store {other.uri}; one checkpoint would lie in both, so keep the wider one"
+            raise StateRefused(f"store {uri}", "uri", uri, reason)
+
+
+def _refuse_marks(known: DeploymentState, uri: str, marks: Marks, *, take_over: bool) -> None:
+    """Refuse a place that is, or lies in, a store under another name, or a store of another database."""
+    in_use = {store.store_id: store.uri for store in known.stores.values()}
+    ours = {store.store_id for store in known.known_stores.values()}
+    if in_use.get(marks.own or "") == uri:
+        raise StateRefused(f"store {uri}", "uri", uri, "it is a store already; nothing to do")
+    for mark in filter(None, (marks.own, *marks.above)):
+        if mark in in_use:
+            reason = f"this place is, or lies in, the store {in_use[mark]} under another name; use that one"
+            raise StateRefused(f"store {uri}", "uri", uri, reason)
+        if mark not in ours and not take_over:
+            reason = (
+                f"this place is, or lies in, store {mark} of another database, and two must not manage one place; "
+                "if that database is gone, repeat this with --take-over"
+            )
+            raise StateRefused(f"store {uri}", "uri", uri, reason)

@@ -22,6 +22,7 @@ from quota.projections.projector import Projector
 from quota.services.appending import Appender
 from quota.services.stores import Stores
 
+_LONGEST_ERROR = 2_000
 _MOVES_A_LOCK = 32
 """How many checkpoints are moved while a stream's lock is held: a resume waits no longer than that takes."""
 
@@ -77,33 +78,34 @@ class Evictor:
         self._appender = appender
         self._projector = projector
 
-    def has_work(self, experiment_id: str, retention: timedelta) -> bool:
+    def has_work(self, experiment_id: str, stores: Stores, retention: timedelta) -> bool:
         """Tell whether earlier sweeps left anything to do: claims to settle, or trash that is due."""
-        is_due = self._due(retention)
-        return bool(self._decisions(experiment_id, lambda decision: decision.outcome == "claimed" or is_due(decision)))
+        is_due = self._due(stores, retention)
+        return bool(
+            self._decisions(
+                experiment_id, lambda state, decision: self._to_settle(state, decision) or is_due(state, decision)
+            )
+        )
 
     def settle_claims(self, experiment_id: str, stores: Stores, tally: Tally, moved: Callable[[], None]) -> None:
         """Move all claimed checkpoints to the trash, as far as their claims still hold."""
-        pending = self._decisions(experiment_id, lambda decision: decision.outcome == "claimed")
+        pending = self._decisions(experiment_id, self._to_settle)
         for start in range(0, len(pending), _MOVES_A_LOCK):
             with self._projector.locked([experiment_id]) as all_locked:
                 locked = all_locked[experiment_id]
+                stores.look_at(self._projector.held_deployment(locked.stream.connection))
                 for decision_id in pending[start : start + _MOVES_A_LOCK]:
                     decision = locked.state.decisions.get(decision_id)
                     if decision is not None and decision.outcome == "claimed":
                         event = _settled(locked.state, decision, stores)
-                        if isinstance(event, StoreError | PathRefused):
-                            tally.failed += 1
-                            tally.errors.append(str(event))
-                        else:
-                            self._appender.add(locked, event)
-                            tally.note(event)
+                        self._appender.add(locked, event)
+                        tally.note(event)
                     moved()
                 self._projector.store(locked)
 
     def purge_trash(self, experiment_id: str, stores: Stores, retention: timedelta, tally: Tally) -> None:
         """Delete for good what has been in the trash for longer than `retention`, and finish purges begun."""
-        due = self._decisions(experiment_id, self._due(retention))
+        due = self._decisions(experiment_id, self._due(stores, retention))
         if not due:
             return
         begun = self._begin_purges(experiment_id, due, stores, tally)
@@ -122,9 +124,10 @@ class Evictor:
         begun: list[Decision] = []
         with self._projector.locked([experiment_id]) as all_locked:
             locked = all_locked[experiment_id]
+            stores.look_at(self._projector.held_deployment(locked.stream.connection))
             for decision_id in due:
                 decision = locked.state.decisions.get(decision_id)
-                if decision is None or decision.outcome == "claimed":
+                if decision is None or not _may_be_purged(locked.state, decision, stores):
                     continue
                 if decision.outcome == "trashed":
                     event = _purge_or_restored(decision, stores)
@@ -136,24 +139,27 @@ class Evictor:
             self._projector.store(locked)
         return begun
 
-    def _due(self, retention: timedelta) -> Callable[[Decision], bool]:
+    def _to_settle(self, _: ExperimentState, decision: Decision) -> bool:
+        now = self._appender.clock.now()
+        return decision.outcome == "claimed" and may_retry(decision.failures, decision.failed_at, now)
+
+    def _due(self, stores: Stores, retention: timedelta) -> Callable[[ExperimentState, Decision], bool]:
         now = self._appender.clock.now()
 
-        def is_due(decision: Decision) -> bool:
+        def is_due(state: ExperimentState, decision: Decision) -> bool:
+            if not _may_be_purged(state, decision, stores):
+                return False
             if not may_retry(decision.failures, decision.failed_at, now):
                 return False
-            return decision.outcome == "purging" or (
-                decision.outcome == "trashed"
-                and decision.outcome_at is not None
-                and decision.outcome_at + retention <= now
-            )
+            in_trash_since = decision.outcome_at or now
+            return decision.outcome == "purging" or in_trash_since + retention <= now
 
         return is_due
 
-    def _decisions(self, experiment_id: str, wanted: Callable[[Decision], bool]) -> list[str]:
+    def _decisions(self, experiment_id: str, wanted: Callable[[ExperimentState, Decision], bool]) -> list[str]:
         with self._projector.locked([experiment_id]) as all_locked:
-            decisions = all_locked[experiment_id].state.decisions
-            return [decision_id for decision_id, decision in decisions.items() if wanted(decision)]
+            state = all_locked[experiment_id].state
+            return [decision_id for decision_id, decision in state.decisions.items() if wanted(state, decision)]
 
 
 def objection(state: ExperimentState, uri: str, saved_position: int) -> CancelReason | None:
@@ -165,15 +171,26 @@ def objection(state: ExperimentState, uri: str, saved_position: int) -> CancelRe
         return "pinned"
     trial = state.trials[checkpoint.trial_id]
     newest = state.newest_stored(trial.trial_id)
-    is_superseded = newest is not None and newest.saved_position > saved_position
+    is_superseded = newest is not None and newest.saved_position > saved_position and uri != trial.promised_uri
     return "resumed" if trial.status == "running" and not is_superseded else None
 
 
-def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Event | StoreError | PathRefused:
+def _may_be_purged(state: ExperimentState, decision: Decision, stores: Stores) -> bool:
+    """Tell whether what a decision has put into the trash may be deleted from there."""
+    if not stores.allows(decision.decided.store_uri):
+        return False
+    if decision.outcome == "trashed":
+        # It can be pinned while it is claimed, and a sweep that was killed may have moved it then.
+        checkpoint = state.checkpoints[decision.decided.uri]
+        return not (checkpoint.pinned and checkpoint.decision_id == decision.decided.decision_id)
+    return decision.outcome == "purging"
+
+
+def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Event:
     """Do the store's part of a claim, under the stream's lock, and return what to record.
 
-    Where the store does not even say whether a sweep that was killed has moved the checkpoint, there is nothing to
-    record: the claim stays open, or the checkpoint would pass for stored while it lies in the trash.
+    Where the store does not even say whether a sweep that was killed has moved the checkpoint, the claim stays open,
+    or the checkpoint would pass for stored while it lies in the trash.
     """
     decided = decision.decided
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
@@ -181,8 +198,10 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Even
     checkpoint = state.checkpoints[decided.uri]
     if checkpoint.decision_id != decided.decision_id:
         reason = reason or ("missing" if checkpoint.state == "missing" else "saved_again")
+    if not stores.allows(decided.store_uri):
+        reason = reason or "store_removed"
     try:
-        store = stores.holding(decided.uri)
+        store = stores.at(decided.store_uri)
         if reason is None:
             store.trash(decided.uri, decided.decision_id, decided.manifest)
             return CheckpointTrashed(**ids)
@@ -195,10 +214,10 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Even
         return EvictionCancelled(**ids, reason="missing")
     except (StoreError, PathRefused) as error:
         try:
-            moved = stores.holding(decided.uri).trashed(decided.decision_id)
+            moved = stores.at(decided.store_uri).trashed(decided.decision_id)
         except (StoreError, PathRefused) as unknown:
-            return unknown
-        return CheckpointTrashed(**ids) if moved else EvictionFailed(**ids, step="trash", error=str(error))
+            return EvictionFailed(**ids, step="look", error=_said(unknown))
+        return CheckpointTrashed(**ids) if moved else EvictionFailed(**ids, step="trash", error=_said(error))
     return EvictionCancelled(**ids, reason=reason)
 
 
@@ -210,13 +229,13 @@ def _purge_or_restored(decision: Decision, stores: Stores) -> Event:
     decided = decision.decided
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
     try:
-        store = stores.holding(decided.uri)
-        if not store.trashed(decided.decision_id) and store.manifest(decided.uri) == decided.manifest:
+        store = stores.at(decided.store_uri)
+        if not store.trashed(decided.decision_id) and store.manifest(decided.uri).entries == decided.manifest.entries:
             return CheckpointRestored(**ids)
     except CheckpointGone:
         pass
     except (StoreError, PathRefused) as error:
-        return EvictionFailed(**ids, step="purge", error=str(error))
+        return EvictionFailed(**ids, step="purge", error=_said(error))
     return PurgeDecided(**ids)
 
 
@@ -224,7 +243,13 @@ def _purged(decision: Decision, stores: Stores) -> CheckpointPurged | EvictionFa
     decided = decision.decided
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
     try:
-        stores.holding(decided.uri).purge(decided.decision_id, decided.manifest)
+        stores.at(decided.store_uri).purge(decided.decision_id, decided.manifest)
     except (StoreError, PathRefused) as error:
-        return EvictionFailed(**ids, step="purge", error=str(error))
+        return EvictionFailed(**ids, step="purge", error=_said(error))
     return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)
+
+
+def _said(error: Exception) -> str:
+    """Return an error's text as the log can keep it, whatever an adapter put into it."""
+    text = str(error).encode(errors="backslashreplace").decode().replace("\0", "\\0")
+    return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…"

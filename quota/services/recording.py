@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,25 +11,20 @@ import msgspec
 from quota.domain.admission import admission_refusal
 from quota.domain.events import (
     RECORDER_EVENTS,
-    CheckpointRestored,
     CheckpointSaved,
-    EvictionCancelled,
     NewEvent,
     instant_problem,
 )
-from quota.domain.experiment import Checkpoint, Decision
+from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import event_id_problem, id_problem
 from quota.domain.refusal import Refusal, RefusalKind
 from quota.domain.wire import MAX_EVENT_BYTES, recheck
-from quota.errors import PathRefused, StoreError
 from quota.eventlog.locations import take_location
 from quota.eventlog.log import Prepared, Receipt
 from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
 from quota.services.refusing import error_for, named
-from quota.services.stores import OpenStore, Stores
-
-logger = logging.getLogger(__name__)
+from quota.services.rescuing import Rescuer
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +59,13 @@ class Recorder:
     Args:
         appender: In whose name.
         projector: Gives the states by which events are admitted.
-        open_store: Opens the stores from whose trash a resume may need to rescue a checkpoint.
+        rescuer: Sees to it that what a resume loads, and what a save speaks of, is there.
     """
 
-    def __init__(self, appender: Appender, projector: Projector, open_store: OpenStore) -> None:
+    def __init__(self, appender: Appender, projector: Projector, rescuer: Rescuer) -> None:
         self.appender = appender
         self._projector = projector
-        self._open_store = open_store
+        self._rescuer = rescuer
 
     def append(self, batch: Sequence[NewEvent], names: Mapping[str, str] | None = None) -> list[Receipt]:
         """Store a batch whole, or nothing of it.
@@ -104,7 +98,8 @@ class Recorder:
             resumed: An event whose payload is `TrialResumed`.
 
         Raises:
-            BadInput: the trial is not paused at that level.
+            BadInput: the trial is not paused at that level; or this very event has been stored before, and the trial
+                has been paused or has ended since, so that nothing is kept for it any more.
         """
         prepared = self._prepared(resumed, None)
         resumed = prepared.event
@@ -117,11 +112,10 @@ class Recorder:
                 refusal = admission_refusal(locked.state, resumed.payload)
                 if refusal is not None:
                     raise error_for(named(resumed), refusal)
-                self._rescue(locked, trial_id)
+                self._rescuer.rescue_for_resume(locked, trial_id)
                 position = self.appender.add_event(locked, prepared)
                 known = Receipt(resumed.event_id, resumed.experiment_id, position, stored_before=False)
-            checkpoint = locked.state.newest_stored(trial_id)
-            loadable = None if checkpoint is None else LoadableCheckpoint(checkpoint.uri, checkpoint.resource)
+            loadable = _promised(locked.state, trial_id, known, resumed)
         return Resumption(known, loadable)
 
     def _append(
@@ -138,11 +132,20 @@ class Recorder:
                 refusal = admission_refusal(experiment.state, new.payload) or self._location_refusal(experiment, new)
                 if refusal is not None:
                     raise error_for(names.get(new.event_id) or named(new), refusal)
-                position = self.appender.add_event(experiment, prepared)
+                position = self._add(experiment, prepared)
                 known = Receipt(new.event_id, new.experiment_id, position, stored_before=False)
                 receipts[new.event_id] = Receipt(new.event_id, new.experiment_id, position, stored_before=True)
             answer.append(known)
         return answer
+
+    def _add(self, locked: LockedExperiment, prepared: Prepared) -> int:
+        payload = prepared.event.payload
+        if not isinstance(payload, CheckpointSaved) or not self._rescuer.may_be_elsewhere(locked, payload.uri):
+            return self.appender.add_event(locked, prepared)
+        self._rescuer.bring_back_for_save(locked, payload.uri)
+        position = self.appender.add_event(locked, prepared)
+        self._rescuer.look_for(locked, payload.uri)
+        return position
 
     @staticmethod
     def _prepared(new: NewEvent, name: str | None) -> Prepared:
@@ -173,36 +176,19 @@ class Recorder:
         )
         return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
 
-    def _rescue(self, locked: LockedExperiment, trial_id: str) -> None:
-        """Bring back the newest checkpoint of a trial that is about to be resumed, if that can be done."""
-        state = locked.state
-        for uri in reversed(state.trial_uris.get(trial_id, [])):
-            checkpoint = state.checkpoints[uri]
-            if checkpoint.state == "stored":
-                return
-            if checkpoint.state not in {"claimed", "trashed"} or checkpoint.decision_id is None:
-                continue
-            try:
-                if self._brought_back(locked, checkpoint, state.decisions[checkpoint.decision_id]):
-                    return
-            except (StoreError, PathRefused) as error:
-                logger.warning("trial %s of %s starts from scratch: %s", trial_id, state.experiment_id, error)
 
-    def _brought_back(self, locked: LockedExperiment, checkpoint: Checkpoint, decision: Decision) -> bool:
-        deployment = self._projector.look_at_deployment(locked.stream.connection)
-        store = Stores(deployment, self._open_store).holding(checkpoint.uri)
-        decided = decision.decided
-        restored = store.restore(checkpoint.uri, decided.decision_id)
-        if not restored and store.manifest(checkpoint.uri) != decided.manifest:
-            return False
-        if decision.outcome == "claimed":
-            self.appender.add(
-                locked,
-                EvictionCancelled(decision_id=decided.decision_id, trial_id=decided.trial_id, reason="resumed"),
-            )
-        else:
-            self.appender.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
-        return True
+def _promised(state: ExperimentState, trial_id: str, receipt: Receipt, resumed: NewEvent) -> LoadableCheckpoint | None:
+    """Return what the resume promised: the same as long as the promise holds, however often it is asked for."""
+    trial = state.trials[trial_id]
+    if trial.status != "running" or trial.resumed_position != receipt.position:
+        reason = (
+            f"this resume is stored already, and the trial has gone on since (it is {trial.status}); send a new one"
+        )
+        raise error_for(named(resumed), Refusal(RefusalKind.STATE, "trial_id", trial_id, reason))
+    checkpoint = None if trial.promised_uri is None else state.checkpoints[trial.promised_uri]
+    if checkpoint is None or checkpoint.state != "stored":
+        return None
+    return LoadableCheckpoint(checkpoint.uri, checkpoint.resource)
 
 
 def _envelope_refusal(new: NewEvent) -> Refusal | None:

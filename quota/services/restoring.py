@@ -73,10 +73,12 @@ class Restorer:
 
     def _move_back(self, locked: LockedExperiment, decision: Decision) -> None:
         decided = decision.decided
-        deployment = self._projector.look_at_deployment(locked.stream.connection)
-        store = Stores(deployment, self._open_store).holding(decided.uri)
+        deployment = self._projector.held_deployment(locked.stream.connection)
+        store = Stores(deployment, self._open_store).at(decided.store_uri)
         # A restore that was cut off after the move and before its record left it at its place.
-        if not store.restore(decided.uri, decided.decision_id) and (store.manifest(decided.uri) != decided.manifest):
+        if not store.restore(decided.uri, decided.decision_id) and (
+            store.manifest(decided.uri).entries != decided.manifest.entries
+        ):
             raise _nothing_to_undo(decided.decision_id, "no longer in the trash")
         self._appender.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
 

@@ -1,10 +1,10 @@
-"""Finding the store that a checkpoint lies in."""
+"""Finding the store that a checkpoint lies in, and making sure that it is the one that is meant."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from quota.domain.deployment import DeploymentState
+from quota.domain.deployment import DeploymentState, Store
 from quota.errors import StoreError
 from quota.ports import CheckpointStore
 
@@ -13,33 +13,77 @@ OpenStore = Callable[[str], CheckpointStore]
 
 
 class Stores:
-    """The stores in which deletion is allowed, opened when first needed.
+    """The stores that operators have named, opened when first needed.
 
     Args:
-        deployment: Says which they are.
+        deployment: Says which they are, and in which of them deletion is allowed.
         open_store: Opens one.
     """
 
     def __init__(self, deployment: DeploymentState, open_store: OpenStore) -> None:
         self._deployment = deployment
         self._open_store = open_store
-        self._opened: dict[str, CheckpointStore] = {}
+        self._opened: dict[tuple[str, str], CheckpointStore] = {}
 
-    def manages(self, uri: str) -> bool:
-        """Tell whether a checkpoint lies in a store."""
-        return self._deployment.store_for(uri) is not None
+    def look_at(self, deployment: DeploymentState) -> None:
+        """Go by what operators have said since."""
+        self._deployment = deployment
+
+    def root_of(self, uri: str) -> str | None:
+        """Return the root of the store that a checkpoint may be evicted from; None where there is none."""
+        store = self._deployment.store_for(uri)
+        return None if store is None else store.uri
+
+    def allows(self, root: str) -> bool:
+        """Tell whether deletion is allowed below a root."""
+        return root in self._deployment.stores
 
     def holding(self, uri: str) -> CheckpointStore:
-        """Return the store that a checkpoint lies in.
+        """Return the store that a checkpoint may be evicted from.
 
         Raises:
             StoreError: there is none, or it cannot be opened.
+            PathRefused: there is nothing at its root.
         """
         store = self._deployment.store_for(uri)
         if store is None:
             raise StoreError(
                 f"checkpoint {uri}: no store holds it; allow deletion there with: ckpt-quota store add ROOT"
             )
-        if store.uri not in self._opened:
-            self._opened[store.uri] = self._open_store(store.uri)
-        return self._opened[store.uri]
+        return self._open(store)
+
+    def at(self, root: str) -> CheckpointStore:
+        """Return the store with this root. Where it has been removed, only what undoes an eviction may be asked of it.
+
+        Raises:
+            StoreError: there never was one, or it cannot be opened.
+            PathRefused: there is nothing at its root.
+        """
+        store = self._deployment.known_stores.get(root)
+        if store is None:
+            raise StoreError(f"store {root}: there never was one; the projections may be damaged: ckpt-quota rebuild")
+        return self._open(store)
+
+    def _open(self, store: Store) -> CheckpointStore:
+        key = store.uri, store.store_id
+        if key not in self._opened:
+            opened = self._open_store(store.uri)
+            require_mark(opened, store)
+            self._opened[key] = opened
+        return self._opened[key]
+
+
+def require_mark(opened: CheckpointStore, store: Store) -> None:
+    """Check that what lies at a store's root is what the operator meant.
+
+    Raises:
+        StoreError: it has no mark or another one: then nothing of it is known to be missing, and nothing may go.
+    """
+    own = opened.marks().own
+    if own == store.store_id:
+        return
+    found = "has no mark" if own is None else f"is marked as store {own}"
+    raise StoreError(
+        f"store {store.uri}: what lies there {found}, and store {store.store_id} is meant; is its disk mounted? "
+        f"If this place is meant from now on, say so with: ckpt-quota store add {store.uri}"
+    )

@@ -16,6 +16,7 @@ from quota.domain.events import (
     SweepFinished,
     SweepStarted,
 )
+from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.manifest import Manifest
 from quota.domain.plan import Plan, plan_experiment
@@ -168,7 +169,7 @@ class _Run:
 
     def sweep(self, experiment_id: str) -> None:
         """Sweep one experiment."""
-        if self.evictor.has_work(experiment_id, self.order.retention):
+        if self.evictor.has_work(experiment_id, self.stores, self.order.retention):
             self._start()
             self.evictor.settle_claims(experiment_id, self.stores, self.report.tally, self.progress.moved)
         plan = self.plan(experiment_id)
@@ -229,7 +230,7 @@ class _Run:
         )
 
     def _may_evict(self, uri: str) -> bool:
-        return uri not in self.set_aside and self.stores.manages(uri)
+        return uri not in self.set_aside and self.stores.root_of(uri) is not None
 
     def _start(self) -> None:
         if self.report.sweep_id is not None:
@@ -260,7 +261,12 @@ class _Run:
         for candidate in plan.evictions:
             uri = candidate.uri
             try:
-                listed.append((candidate, self.stores.holding(uri).manifest(uri)))
+                manifest = self.stores.holding(uri).manifest(uri)
+                if candidate.is_running and manifest.written_after(candidate.saved_at):
+                    # Trials that keep a few checkpoints write to the places of the oldest in turn.
+                    self.set_aside.add(uri)
+                else:
+                    listed.append((candidate, manifest))
             except CheckpointGone:
                 missing.append(candidate)
             except (StoreError, PathRefused) as error:
@@ -284,23 +290,22 @@ class _Run:
         """Commit the decisions with all their inputs, before any byte is touched."""
         with self.projector.locked([plan.experiment_id]) as all_locked:
             locked = all_locked[plan.experiment_id]
+            self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
             for place, (candidate, manifest) in enumerate(listed, start=1):
-                checkpoint = locked.state.checkpoints[candidate.uri]
-                if (
-                    checkpoint.state != "stored"
-                    or objection(locked.state, checkpoint.uri, candidate.saved_position) is not None
-                ):
+                root = self.stores.root_of(candidate.uri)
+                if root is None or not _may_be_claimed(locked.state, candidate, manifest):
                     continue
-                self.appender.add(locked, self._decided(plan, place, candidate, manifest))
+                self.appender.add(locked, self._decided(plan, place, candidate, manifest, root))
                 self.report.tally.decided += 1
             self.projector.store(locked)
 
-    def _decided(self, plan: Plan, place: int, candidate: Candidate, manifest: Manifest) -> EvictionDecided:
+    def _decided(self, plan: Plan, place: int, candidate: Candidate, manifest: Manifest, root: str) -> EvictionDecided:
         return EvictionDecided(
             decision_id=new_id(),
             sweep_id=self.report.sweep_id or "",
             trial_id=candidate.trial_id,
             uri=candidate.uri,
+            store_uri=root,
             checkpoint_position=candidate.saved_position,
             size_bytes=manifest.size_bytes,
             manifest=manifest,
@@ -333,3 +338,14 @@ class _Run:
         with self.projector.locked([experiment_id]) as all_locked:
             if all_locked[experiment_id].state.usage.held_checkpoints > limit.high:
                 self.report.exceeded.append(experiment_id)
+
+
+def _may_be_claimed(state: ExperimentState, candidate: Candidate, manifest: Manifest) -> bool:
+    """Tell whether what was planned and listed without the lock still holds under it."""
+    checkpoint = state.checkpoints[candidate.uri]
+    is_running = state.trials[checkpoint.trial_id].status == "running"
+    return (
+        checkpoint.state == "stored"
+        and objection(state, checkpoint.uri, candidate.saved_position) is None
+        and not (is_running and manifest.written_after(checkpoint.saved_at))
+    )

@@ -6,11 +6,13 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from urllib.parse import quote
 
 from quota.domain.locations import Location, parse_location
 from quota.domain.manifest import Manifest, ManifestEntry
 from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError, shown
+from quota.ports import Marks
 
 _CLAIM_ID = re.compile(r"[0-9a-z][0-9a-z_-]{0,127}")
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
@@ -20,6 +22,7 @@ _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 class _File:
     content: bytes
     version: str
+    modified_at: datetime | None
 
 
 _Files = dict[str, _File]
@@ -37,16 +40,26 @@ class MemoryStore:
         self._checkpoints: dict[str, _Files] = {}
         self._trash: dict[str, _Files] = {}
         self._versions = itertools.count(1)
+        self._mark: str | None = None
 
-    def add_checkpoint(self, uri: str, files: Mapping[str, bytes]) -> None:
+    def add_checkpoint(self, uri: str, files: Mapping[str, bytes], *, modified_at: datetime | None = None) -> None:
         """Write a checkpoint of `files`, named by their paths, in place of what lies at `uri`.
+
+        Args:
+            uri: Where.
+            files: What.
+            modified_at: When it is to seem written; unknown by default.
 
         Raises:
             PathRefused: `uri` is not strictly below the root.
         """
         self._checkpoints[self._key(uri)] = {
-            path: _File(content, f"v{next(self._versions)}") for path, content in files.items()
+            path: _File(content, f"v{next(self._versions)}", modified_at) for path, content in files.items()
         }
+
+    def remove_checkpoint(self, uri: str) -> None:
+        """Take away what lies at `uri`, as somebody might who does not tell."""
+        del self._checkpoints[self._key(uri)]
 
     def contents(self, uri: str) -> dict[str, bytes] | None:
         """Return what lies at `uri`, None where nothing does.
@@ -132,6 +145,14 @@ class MemoryStore:
             raise StoreError(f"store {self._root.uri}: claim_id is {shown(claim_id)}: it is no plain name")
         return claim_id in self._trash
 
+    def marks(self) -> Marks:
+        """Read the mark that `mark` left."""
+        return Marks(self._mark)
+
+    def mark(self, store_id: str) -> None:
+        """Mark the root as that of the store `store_id`."""
+        self._mark = store_id
+
     def _key(self, uri: str) -> str:
         location = self._parsed(uri)
         if not self._root.contains(location) or location.components == self._root.components:
@@ -147,10 +168,12 @@ class MemoryStore:
 
 
 def _manifest_of(files: _Files) -> Manifest:
-    return Manifest.of(
+    entries = (
         ManifestEntry(path=quote(path, safe=_PLAIN), size_bytes=len(file.content), version=file.version)
         for path, file in files.items()
     )
+    written = [file.modified_at for file in files.values() if file.modified_at is not None]
+    return Manifest.of(entries, max(written, default=None))
 
 
 def _contents(files: _Files | None) -> dict[str, bytes] | None:

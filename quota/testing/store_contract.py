@@ -298,6 +298,26 @@ class CheckpointStoreContract:
         promised(store.restore(uri, CLAIM), "it was kept")
         expect(self.read_checkpoint(store, uri), FILES, "all of it was kept")
 
+    def test_a_root_is_marked_and_marked_anew(self, store: CheckpointStore, uri: str) -> None:
+        """A new root has no mark, the last mark counts, and no mark is part of a checkpoint."""
+        expect(store.marks().own, None, "a new root has no mark")
+        before = store.manifest(uri)
+        for mark in (CLAIM, OTHER_CLAIM):
+            store.mark(mark)
+            expect(store.marks().own, mark, "the last mark is the root's")
+        expect(store.manifest(uri), before, "marking leaves checkpoints alone")
+        promised(not store.trashed(CLAIM), "a mark is nothing that was evicted")
+
+    def test_a_mark_outlives_what_is_done_to_the_trash(self, store: CheckpointStore, uri: str) -> None:
+        """Evicting, restoring and purging leave the mark where it is."""
+        store.mark(OTHER_CLAIM)
+        manifest = store.manifest(uri)
+        store.trash(uri, CLAIM, manifest)
+        store.restore(uri, CLAIM)
+        store.trash(uri, CLAIM, manifest)
+        store.purge(CLAIM, manifest)
+        expect(store.marks().own, OTHER_CLAIM, "the mark is still there")
+
 
 def _with(entry: ManifestEntry, **changes: object) -> ManifestEntry:
     return msgspec.structs.replace(entry, **changes)

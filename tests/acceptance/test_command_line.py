@@ -79,7 +79,7 @@ def test_plan_and_dry_run_write_nothing(run: Run, paused: Path) -> None:
         (plan,) = run(*arguments, "--json").data
         assert [eviction["trial_id"] for eviction in plan["evictions"]] == ["2"]
     assert run("audit", "head").out == before
-    assert sorted(path.name for path in paused.iterdir()) == ["trial-1", "trial-2"]
+    assert sorted(path.name for path in paused.iterdir()) == [".trash", "trial-1", "trial-2"]
 
 
 def test_sweep_evicts_and_restore_brings_back(run: Run, paused: Path) -> None:
@@ -105,7 +105,7 @@ def test_pinned_checkpoints_leave_the_limit_exceeded(run: Run, paused: Path) -> 
     assert run("unpin", "asha", "1").code == 0
     assert run("sweep", "--trash-retention", "0").code == 0
     assert sorted(path.name for path in paused.iterdir() if path.name != ".trash") == ["trial-2"]
-    assert list((paused / ".trash").iterdir()) == []
+    assert [path.name for path in (paused / ".trash").iterdir()] == [".store"]
 
 
 def test_store_that_refuses_makes_the_sweep_fail(run: Run, paused: Path) -> None:

@@ -97,7 +97,7 @@ def test_disk_holds_what_the_database_says(demo_run: DemoRun) -> None:
     }
     assert found == set(stored)
     trashed = rows_of(demo_run, "SELECT decision_id FROM eviction_history WHERE outcome = 'trashed'")
-    assert {path.name for path in (root / ".trash").iterdir()} == {decision for (decision,) in trashed}
+    assert {path.name for path in (root / ".trash").iterdir()} == {".store", *(decision for (decision,) in trashed)}
 
 
 def test_log_and_projections_agree(demo_run: DemoRun) -> None:

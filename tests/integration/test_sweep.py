@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from quota.domain.events import CheckpointPinned, EvictionFailed
+from quota.domain.events import CheckpointPinned, CheckpointUnpinned, EvictionFailed
 from quota.domain.experiment import FIRST_RETRY
 from quota.domain.identifiers import DEPLOYMENT_STREAM
-from quota.errors import NotFound, StateRefused
+from quota.errors import NotFound, StateRefused, StoreError
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
+from quota.services.ids import new_id
 from support import create_schema
 from sweeps import (
     AT_ONCE,
@@ -265,20 +266,41 @@ def test_a_purge_that_the_store_refuses_is_tried_again_later(sweeps: Sweeps) -> 
 
 
 @pytest.mark.parametrize("step", ["before trash", "after trash"])
-def test_a_claim_in_a_store_that_was_removed_ends_when_the_store_is_back(sweeps: Sweeps, step: str) -> None:
+def test_a_claim_in_a_store_that_was_removed_ends_and_nothing_is_deleted(sweeps: Sweeps, step: str) -> None:
     sweeps.prepare(2, high=1, low=1)
     sweeps.store.hook = killing(step)
     with pytest.raises(Killed):
         sweeps.sweep()
     sweeps.store.hook = silent
     sweeps.services.administration.remove_store(ROOT)
+    sweeps.sweep(AT_ONCE)
+    moved = step == "after trash"
+    assert sweeps.checkpoint("2").state == ("trashed" if moved else "stored")
+    sweeps.check_settled(open_decisions=int(moved))
+    assert sweeps.sweep(AT_ONCE).sweep_id is None
+    # What undoes an eviction is asked of a removed store all the same.
+    assert sweeps.resume("2").checkpoint is not None
+    sweeps.check_settled()
+
+
+@pytest.mark.parametrize("step", ["before trash", "after trash"])
+def test_a_claim_in_a_store_that_lost_its_mark_stays_until_the_store_is_back(sweeps: Sweeps, step: str) -> None:
+    sweeps.prepare(2, high=1, low=1)
+    sweeps.store.hook = killing(step)
+    with pytest.raises(Killed):
+        sweeps.sweep()
+    sweeps.store.hook = silent
+    (mark,) = {store.store_id for store in sweeps.services.administration.look().stores.values()}
+    sweeps.store.mark(new_id())
     report = sweeps.sweep(AT_ONCE)
     # Whether the killed sweep has moved it cannot be known, so it must not pass for stored.
     assert sweeps.checkpoint("2").state == "claimed"
-    assert report.tally.failed == 1
-    assert "no store holds it" in report.tally.errors[0]
+    assert (report.tally.failed, sweeps.decision().failures) == (1, 1)
+    assert "is its disk mounted?" in report.tally.errors[0]
+    assert sweeps.sweep(AT_ONCE).sweep_id is None
     assert sweeps.resume("2").checkpoint is None
-    sweeps.services.administration.add_store(ROOT)
+    sweeps.store.mark(mark)
+    sweeps.wait(FIRST_RETRY)
     sweeps.limit("experiments", 9, 9)
     sweeps.sweep()
     moved = step == "after trash"
@@ -295,3 +317,39 @@ def test_a_store_that_is_down_when_a_killed_sweep_is_finished_loses_nothing(swee
     sweeps.sweep()
     assert sweeps.checkpoint("2").state == "trashed"
     sweeps.check_settled(open_decisions=1)
+
+
+def test_what_a_store_says_is_recorded_whatever_it_says(database_url: str) -> None:
+    create_schema(database_url)
+
+    def refuse(step: str, _: str) -> None:
+        if step == "before trash":
+            raise StoreError("NUL \0, half a character \ud800 and " + "x" * 10_000)
+
+    with sweeps_over(database_url) as sweeps:
+        sweeps.prepare(2, high=1, low=1)
+        sweeps.store.hook = refuse
+        assert sweeps.sweep().tally.failed == 1
+        failed = sweeps.events()[-1].payload
+        assert isinstance(failed, EvictionFailed)
+        assert failed.error.startswith(r"NUL \0, half a character \ud800 and xxx")
+        assert len(failed.error) < 2_100
+        sweeps.check_settled()
+
+
+def test_a_pinned_checkpoint_that_a_killed_sweep_had_moved_is_not_purged(sweeps: Sweeps) -> None:
+    sweeps.prepare(2, high=1, low=1)
+    sweeps.store.hook = killing("after trash")
+    with pytest.raises(Killed):
+        sweeps.sweep()
+    sweeps.store.hook = silent
+    sweeps.send(CheckpointPinned(trial_id="2", uri=uri_of("2")))
+    sweeps.store.hook = refusing("before restore")
+    sweeps.sweep(AT_ONCE)
+    sweeps.store.hook = silent
+    sweeps.wait(DAY)
+    assert sweeps.sweep(AT_ONCE).sweep_id is None
+    sweeps.check_settled(open_decisions=1)
+    sweeps.send(CheckpointUnpinned(trial_id="2", uri=uri_of("2")))
+    assert sweeps.sweep(AT_ONCE).tally.purged == 1
+    sweeps.check_settled()

@@ -52,6 +52,7 @@ from support import START, HandClock, create_schema, services_over
 if TYPE_CHECKING:
     from quota.bootstrap import Services
 
+STORE_ID = "01990000-0000-7000-8000-000000000009"
 SWEEP = "01990000-0000-7000-8000-000000000001"
 CUT_OFF_SWEEP = "01990000-0000-7000-8000-000000000002"
 PURGED = "01990000-0000-7000-8000-00000000000a"
@@ -140,6 +141,7 @@ def decided(decision_id: str, trial_id: str, checkpoint_position: int, **inputs:
         trial_id=trial_id,
         sweep_id=SWEEP,
         uri=f"memory://store/{trial_id}/",
+        store_uri="memory://store/",
         checkpoint_position=checkpoint_position,
         size_bytes=11,
         manifest=manifest,
@@ -188,6 +190,7 @@ def test_eviction_history_shows_each_decision_with_its_inputs_and_its_end(servic
     common = {
         "sweep_id": SWEEP,
         "experiment_id": "one",
+        "store_uri": "memory://store/",
         "size_bytes": 11,
         "manifest_entries": 2,
         "policy": "random",
@@ -237,7 +240,11 @@ def test_checkpoint_inventory_shows_every_checkpoint_wherever_it_is(services: Se
     tell(services, "one", *paused("b", 0.5), decided(PURGED, "b", 8, reason="paused", place=1))
     # The same trial's name in another experiment is another trial, and this one saves at a later position.
     tell(services, "two", REGISTERED, *paused("b", 0.5), TrialStarted(trial_id="a"), saved("a", "memory://store/two/"))
-    deploy(services, StoreAdded(uri="memory://store/"), StoreAdded(uri="memory://store/deep/"))
+    deploy(
+        services,
+        StoreAdded(uri="memory://store/", store_id=STORE_ID),
+        StoreAdded(uri="memory://store/deep/", store_id=STORE_ID),
+    )
 
     assert ask(services, "SELECT * FROM checkpoint_inventory WHERE experiment_id = 'one' ORDER BY saved_position") == [
         {
@@ -308,7 +315,7 @@ def test_checkpoint_inventory_shows_every_checkpoint_wherever_it_is(services: Se
 )
 def test_checkpoint_inventory_names_the_store_that_a_sweep_would_use(services: Services, uri: str) -> None:
     roots = ("memory://store/hpo/", "memory://store/hpo/deep/", "memory://store/100%25_/", "file:///scratch")
-    deploy(services, *(StoreAdded(uri=root) for root in roots))
+    deploy(services, *(StoreAdded(uri=root, store_id=STORE_ID) for root in roots))
     tell(services, "one", REGISTERED, TrialStarted(trial_id="a"), saved("a", uri))
     with services.database.read() as connection:
         store = services.projector.look_at_deployment(connection).store_for(uri)

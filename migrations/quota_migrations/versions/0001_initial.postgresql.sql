@@ -27,6 +27,7 @@ CREATE TABLE decisions (
     sweep_id UUID NOT NULL,
     trial_id TEXT COLLATE "C" NOT NULL,
     uri TEXT COLLATE "C" NOT NULL,
+    store_uri TEXT COLLATE "C" NOT NULL,
     checkpoint_position BIGINT NOT NULL,
     size_bytes BIGINT NOT NULL,
     manifest_entries BIGINT NOT NULL,
@@ -167,8 +168,10 @@ CREATE TABLE rungs (
 --
 CREATE TABLE stores (
     uri TEXT COLLATE "C" NOT NULL,
+    store_id UUID NOT NULL,
     added_at TIMESTAMP WITH TIME ZONE NOT NULL,
     actor TEXT NOT NULL,
+    removed_at TIMESTAMP WITH TIME ZONE,
     CONSTRAINT pk_stores PRIMARY KEY (uri)
 )
 --
@@ -197,6 +200,8 @@ CREATE TABLE sweeps (
     CONSTRAINT pk_sweeps PRIMARY KEY (sweep_id)
 )
 --
+CREATE INDEX ix_sweeps_unfinished ON sweeps (sweep_id) WHERE finished_at IS NULL
+--
 CREATE TABLE trials (
     experiment_id TEXT COLLATE "C" NOT NULL,
     trial_id TEXT COLLATE "C" NOT NULL,
@@ -209,6 +214,8 @@ CREATE TABLE trials (
     resumes BIGINT NOT NULL,
     lost_resource BIGINT NOT NULL,
     stored_checkpoints BIGINT NOT NULL,
+    resumed_position BIGINT,
+    promised_uri TEXT COLLATE "C",
     CONSTRAINT pk_trials PRIMARY KEY (experiment_id, trial_id)
 )
 --
@@ -227,7 +234,7 @@ CREATE TABLE usage (
 )
 --
 CREATE VIEW eviction_history AS
-SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, size_bytes, manifest_entries,
+SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
        reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
        estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
        limit_scope, limit_high, limit_low, usage, state_position, decided_position,
@@ -240,7 +247,8 @@ SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.
        c.pinned, t.status AS trial_status, t.level,
        (
            SELECT s.uri FROM stores s
-           WHERE substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
+           WHERE s.removed_at IS NULL
+             AND substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
              AND rtrim(c.uri, '/') <> rtrim(s.uri, '/')
            ORDER BY length(s.uri) DESC LIMIT 1
        ) AS store,
@@ -325,6 +333,8 @@ COMMENT ON COLUMN eviction_history.experiment_id IS 'The experiment.'
 COMMENT ON COLUMN eviction_history.trial_id IS 'The trial whose checkpoint it is.'
 --
 COMMENT ON COLUMN eviction_history.uri IS 'Where the checkpoint lies or lay.'
+--
+COMMENT ON COLUMN eviction_history.store_uri IS 'Root of the store that it lies in, and in whose trash it lies once evicted.'
 --
 COMMENT ON COLUMN eviction_history.size_bytes IS 'Size of all its files, as listed when it was decided.'
 --

@@ -27,6 +27,7 @@ CREATE TABLE decisions (
     sweep_id VARCHAR(36) NOT NULL,
     trial_id TEXT NOT NULL,
     uri TEXT NOT NULL,
+    store_uri TEXT NOT NULL,
     checkpoint_position BIGINT NOT NULL,
     size_bytes BIGINT NOT NULL,
     manifest_entries BIGINT NOT NULL,
@@ -163,8 +164,10 @@ CREATE TABLE rungs (
 --
 CREATE TABLE stores (
     uri TEXT NOT NULL,
+    store_id VARCHAR(36) NOT NULL,
     added_at VARCHAR(27) NOT NULL,
     actor TEXT NOT NULL,
+    removed_at VARCHAR(27),
     CONSTRAINT pk_stores PRIMARY KEY (uri)
 )
 --
@@ -193,6 +196,8 @@ CREATE TABLE sweeps (
     CONSTRAINT pk_sweeps PRIMARY KEY (sweep_id)
 )
 --
+CREATE INDEX ix_sweeps_unfinished ON sweeps (sweep_id) WHERE finished_at IS NULL
+--
 CREATE TABLE trials (
     experiment_id TEXT NOT NULL,
     trial_id TEXT NOT NULL,
@@ -205,6 +210,8 @@ CREATE TABLE trials (
     resumes BIGINT NOT NULL,
     lost_resource BIGINT NOT NULL,
     stored_checkpoints BIGINT NOT NULL,
+    resumed_position BIGINT,
+    promised_uri TEXT,
     CONSTRAINT pk_trials PRIMARY KEY (experiment_id, trial_id)
 )
 --
@@ -223,7 +230,7 @@ CREATE TABLE usage (
 )
 --
 CREATE VIEW eviction_history AS
-SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, size_bytes, manifest_entries,
+SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
        reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
        estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
        limit_scope, limit_high, limit_low, usage, state_position, decided_position,
@@ -236,7 +243,8 @@ SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.
        c.pinned, t.status AS trial_status, t.level,
        (
            SELECT s.uri FROM stores s
-           WHERE substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
+           WHERE s.removed_at IS NULL
+             AND substr(c.uri, 1, length(rtrim(s.uri, '/')) + 1) = rtrim(s.uri, '/') || '/'
              AND rtrim(c.uri, '/') <> rtrim(s.uri, '/')
            ORDER BY length(s.uri) DESC LIMIT 1
        ) AS store,

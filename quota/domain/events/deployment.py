@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from quota.domain.events.base import Count, Event, Quantile, SizeBytes, id_refusal
+from quota.domain.identifiers import event_id_problem
 from quota.domain.locations import location_problem
 from quota.domain.refusal import Refusal, RefusalKind
 
@@ -16,20 +17,26 @@ ALL_EXPERIMENTS_SCOPE = "experiments"
 
 
 class StoreAdded(Event, frozen=True, kw_only=True):
-    """An operator allowed deletion below a root.
+    """An operator allowed deletion below a root. Added again, a root has a new mark from then on.
 
     Attributes:
         uri: The root, e.g. `file:///scratch/hpo`.
+        store_id: UUID that the root is marked with: where the mark is missing, some other place has taken the root's
+            name, e.g. the bare mount point of a disk that is not mounted.
     """
 
     TYPE: ClassVar[str] = "store_added"
 
     uri: str
+    store_id: str
 
     def refusal(self) -> Refusal | None:
-        """Check the root."""
+        """Check the root and its id."""
         problem = location_problem(self.uri)
-        return None if problem is None else Refusal(RefusalKind.PATH, "uri", self.uri, problem)
+        if problem is not None:
+            return Refusal(RefusalKind.PATH, "uri", self.uri, problem)
+        problem = event_id_problem(self.store_id)
+        return None if problem is None else Refusal(RefusalKind.IDENTITY, "store_id", self.store_id, problem)
 
 
 class StoreRemoved(Event, frozen=True, kw_only=True):

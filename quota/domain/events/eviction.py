@@ -8,7 +8,7 @@ from quota.domain.events.base import Event
 from quota.domain.events.deployment import PolicyParameters
 from quota.domain.manifest import Manifest
 
-CancelReason = Literal["resumed", "saved_again", "pinned", "missing"]
+CancelReason = Literal["resumed", "saved_again", "pinned", "missing", "store_removed"]
 
 
 class DecisionEvent(Event, frozen=True, kw_only=True):
@@ -34,6 +34,7 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
     Attributes:
         sweep_id: The sweep that decided.
         uri: The checkpoint's location.
+        store_uri: Root of the store that it lies in, and in whose trash it will.
         checkpoint_position: Position of the event that saved it: a later save to the same place is another
             checkpoint, and not claimed.
         size_bytes: Size of all that `manifest` names.
@@ -64,6 +65,7 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
 
     sweep_id: str
     uri: str
+    store_uri: str
     checkpoint_position: int
     size_bytes: int
     manifest: Manifest
@@ -114,16 +116,17 @@ class CheckpointPurged(DecisionEvent, frozen=True, kw_only=True):
 
 
 class EvictionFailed(DecisionEvent, frozen=True, kw_only=True):
-    """The store could not do a decision's next step. A trashed checkpoint stays trashed, a claimed one is free.
+    """The store could not do a decision's next step.
 
     Attributes:
-        step: Which step it was.
+        step: Which step it was. `trash`: the checkpoint is where it was, and free again. `look`: the store did not even
+            tell whether a sweep that was killed has moved it; the claim stays. `purge`: it stays in the trash.
         error: What the store said.
     """
 
     TYPE: ClassVar[str] = "eviction_failed"
 
-    step: Literal["trash", "purge"]
+    step: Literal["trash", "look", "purge"]
     error: str
 
 
@@ -131,7 +134,8 @@ class EvictionCancelled(DecisionEvent, frozen=True, kw_only=True):
     """A claim was given up before the store was asked to act.
 
     Attributes:
-        reason: The trial was resumed or saved again, or the checkpoint was pinned or is missing.
+        reason: The trial was resumed or saved again, the checkpoint was pinned or is missing, or deletion is no longer
+            allowed where it lies.
     """
 
     TYPE: ClassVar[str] = "eviction_cancelled"

@@ -100,6 +100,7 @@ def _paused(state: ExperimentState, event: RecordedEvent, payload: TrialPaused) 
     state.touched.rungs.add(rung.level)
     state.touched.rung_entries.add((rung.level, trial.trial_id))
     trial.level = rung.level
+    trial.promised_uri = None
     set_trial_status(state, trial, "paused")
 
 
@@ -120,6 +121,9 @@ def _resumed(state: ExperimentState, event: RecordedEvent, payload: TrialResumed
     checkpoint = state.newest_stored(trial.trial_id)
     surviving = 0 if checkpoint is None else checkpoint.resource
     lost = max(0, payload.level - surviving)
+    trial.resumed_position = event.position
+    # The newest may come back while this one is being loaded, which does not make this one superseded.
+    trial.promised_uri = None if checkpoint is None else checkpoint.uri
     trial.resumes += 1
     trial.lost_resource += lost
     experiment = state.registered
@@ -135,6 +139,7 @@ def _end(status: TrialStatus) -> Handler:
         if trial.has_ended:
             state.touched.flags.append((event.position, "ended_before"))
             return
+        trial.promised_uri = None
         set_trial_status(state, trial, status)
 
     return ended

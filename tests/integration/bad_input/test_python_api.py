@@ -55,7 +55,7 @@ def refused_payloads() -> list[tuple[type[BadInput], Event, str]]:
         (IdentityRefused, _registered(mode="best"), "field `mode` is 'best': invalid enum value 'best'"),
         (NumberRefused, _registered(rung_levels=("1",)), "field `rung_levels[0]` is '1': expected `int`, got `str`"),
         (IdentityRefused, EvictionCancelled(decision_id="1", trial_id="7", reason="pinned"), "a recorder may not send"),
-        (IdentityRefused, StoreAdded(uri="file:///"), "field `type` is 'store_added': a recorder may not send this"),
+        (IdentityRefused, StoreAdded(uri="file:///", store_id="1"), "`type` is 'store_added': a recorder may not send"),
     ]
 
 

@@ -143,7 +143,7 @@ def evicted(services: Services, store: MemoryStore, retention: timedelta) -> str
 def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     """One store for all who open it."""
     store = MemoryStore(ROOT)
-    monkeypatch.setattr("bad_input.MemoryStore", lambda _: store)
+    monkeypatch.setattr("bad_input.MemoryStore", lambda: store)
     return store
 
 
@@ -204,6 +204,7 @@ def test_restore_where_a_later_checkpoint_lies(database_url: str, memory: Memory
     with experiment(database_url) as services:
         services.administration.add_store(ROOT)
         decision_id = evicted(services, memory, timedelta(hours=1))
+        memory.add_checkpoint(uri, {"weights": b"later"})
         send(services, event("trial_resumed", {"trial_id": "7", "level": 1}), saved("7", uri))
         before = contents(services)
         with pytest.raises(StateRefused) as caught:

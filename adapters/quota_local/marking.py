@@ -1,0 +1,86 @@
+"""The mark by which a store's root is known: a file in its trash, which no checkpoint can hold."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from quota.domain.identifiers import TRASH_NAME
+from quota.ports import Marks
+from quota_local.boundary import identity
+from quota_local.way import DIRECTORY_FLAGS
+
+# No claim begins with a dot.
+_NAME = b".store"
+_NEW_NAME = b".store-new"
+_MODE = 0o644
+_MAX_BYTES = 200
+_NO_MARK = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+def read_marks(root_fd: int) -> Marks:
+    """Read the root's own mark, and those of the directories above it.
+
+    The way up is `..`, so it is the real one, by whatever links or bind mounts the root was reached.
+
+    Raises:
+        OSError: something cannot be read. A trash above that others may not read is passed over: this user could not
+            delete from there either.
+    """
+    own = _mark_of(root_fd)
+    above: list[str] = []
+    fd = os.dup(root_fd)
+    try:
+        while True:
+            parent = os.open(b"..", DIRECTORY_FLAGS, dir_fd=fd)
+            is_top = identity(os.fstat(parent)) == identity(os.fstat(fd))
+            os.close(fd)
+            fd = parent
+            if is_top:
+                return Marks(own, tuple(above))
+            try:
+                mark = _mark_of(fd)
+            except PermissionError:
+                continue
+            if mark is not None:
+                above.append(mark)
+    finally:
+        os.close(fd)
+
+
+def write_mark(trash_fd: int, store_id: str) -> None:
+    """Put a mark into the trash, whole or not at all, and durably.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(_NEW_NAME, flags, _MODE, dir_fd=trash_fd)
+    try:
+        os.write(fd, f"{store_id}\n".encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(_NEW_NAME, _NAME, src_dir_fd=trash_fd, dst_dir_fd=trash_fd)
+    os.fsync(trash_fd)
+
+
+def _mark_of(directory_fd: int) -> str | None:
+    try:
+        trash_fd = os.open(TRASH_NAME.encode(), DIRECTORY_FLAGS, dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno in _NO_MARK:
+            return None
+        raise
+    try:
+        fd = os.open(_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=trash_fd)
+    except OSError as error:
+        if error.errno in _NO_MARK:
+            return None
+        raise
+    finally:
+        os.close(trash_fd)
+    try:
+        return os.read(fd, _MAX_BYTES).decode("ascii", "backslashreplace").strip()
+    finally:
+        os.close(fd)

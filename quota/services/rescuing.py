@@ -1,0 +1,108 @@
+"""Seeing to it that a checkpoint lies where a tuner will look for it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+from quota.domain.events import CheckpointMissing, CheckpointRestored, EvictionCancelled
+from quota.domain.experiment import Checkpoint, Decision
+from quota.errors import CheckpointGone, PathRefused, StoreError
+from quota.projections.projector import LockedExperiment, Projector
+from quota.services.appending import Appender
+from quota.services.stores import OpenStore, Stores
+
+logger = logging.getLogger(__name__)
+
+
+class Rescuer:
+    """Brings checkpoints back from the trash, and looks whether they are there; always under the stream's lock.
+
+    A store that fails is no reason to refuse an event: what cannot be seen is taken to be as the log says.
+
+    Args:
+        appender: In whose name.
+        projector: Says which stores there are.
+        open_store: Opens one.
+    """
+
+    def __init__(self, appender: Appender, projector: Projector, open_store: OpenStore) -> None:
+        self._appender = appender
+        self._projector = projector
+        self._open_store = open_store
+
+    def rescue_for_resume(self, locked: LockedExperiment, trial_id: str) -> None:
+        """Make sure of the newest checkpoint of a trial that is about to be resumed, or of the next older one."""
+        state = locked.state
+        stores = self._stores(locked)
+        for uri in reversed(state.trial_uris.get(trial_id, [])):
+            checkpoint = state.checkpoints[uri]
+            if checkpoint.state == "stored":
+                if self._is_there(locked, checkpoint, stores):
+                    return
+                continue
+            decision = _decision_about(locked, checkpoint)
+            if decision is not None and self._is_brought_back(locked, decision, stores, "resumed"):
+                return
+
+    def may_be_elsewhere(self, locked: LockedExperiment, uri: str) -> bool:
+        """Tell whether what a trial says to have saved at `uri` may lie in the trash, or be gone by now.
+
+        A trial may have written it before an eviction that took it for its predecessor.
+        """
+        checkpoint = locked.state.checkpoints.get(uri)
+        return checkpoint is not None and checkpoint.decision_id in locked.state.decisions
+
+    def bring_back_for_save(self, locked: LockedExperiment, uri: str) -> None:
+        """Move what lies in the trash back to `uri`, unless the trial has written there since."""
+        decision = _decision_about(locked, locked.state.checkpoints[uri])
+        if decision is not None:
+            self._is_brought_back(locked, decision, self._stores(locked), "saved_again")
+
+    def look_for(self, locked: LockedExperiment, uri: str) -> None:
+        """Record a stored checkpoint as missing where its store has nothing at its place."""
+        self._is_there(locked, locked.state.checkpoints[uri], self._stores(locked))
+
+    def _stores(self, locked: LockedExperiment) -> Stores:
+        return Stores(self._projector.held_deployment(locked.stream.connection), self._open_store)
+
+    def _is_there(self, locked: LockedExperiment, checkpoint: Checkpoint, stores: Stores) -> bool:
+        if stores.root_of(checkpoint.uri) is None:
+            return True
+        try:
+            stores.holding(checkpoint.uri).manifest(checkpoint.uri)
+        except CheckpointGone:
+            self._appender.add(locked, CheckpointMissing(trial_id=checkpoint.trial_id, uri=checkpoint.uri))
+            return False
+        except (StoreError, PathRefused) as error:
+            logger.warning("checkpoint %s is taken to be there, unseen: %s", checkpoint.uri, error)
+        return True
+
+    def _is_brought_back(
+        self, locked: LockedExperiment, decision: Decision, stores: Stores, why: Literal["resumed", "saved_again"]
+    ) -> bool:
+        """End a decision so that its checkpoint lies at its place, if that can be done."""
+        decided = decision.decided
+        ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+        try:
+            store = stores.at(decided.store_uri)
+            # What is not in the trash was not moved yet, or moved back by somebody who was killed before the record.
+            there = store.restore(decided.uri, decided.decision_id) or (
+                store.manifest(decided.uri).entries == decided.manifest.entries
+            )
+        except (StoreError, PathRefused) as error:
+            logger.warning("checkpoint %s cannot be brought back: %s", decided.uri, error)
+            return False
+        if not there:
+            return False
+        if decision.outcome == "claimed":
+            self._appender.add(locked, EvictionCancelled(**ids, reason=why))
+        else:
+            self._appender.add(locked, CheckpointRestored(**ids))
+        return True
+
+
+def _decision_about(locked: LockedExperiment, checkpoint: Checkpoint) -> Decision | None:
+    """Return the decision that a checkpoint can be brought back from; None where there is none, or no way back."""
+    decision = locked.state.decisions.get(checkpoint.decision_id or "")
+    return decision if decision is not None and decision.outcome in {"claimed", "trashed"} else None

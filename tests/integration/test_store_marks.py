@@ -1,0 +1,199 @@
+"""A store is known by the mark at its root: no other place passes for it, under whatever name."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from quota.bootstrap import Services, open_store
+from quota.client import ExperimentHandle
+from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
+from quota.errors import PathRefused, StateRefused, StoreError
+from quota.services.sweeping import SweepOrder
+from quota_local import open_store as open_local_store
+from support import HandClock, create_schema, services_over
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEEP = SweepOrder(PolicyParameters(policy="by_level"), timedelta(days=1))
+AT_ONCE = SweepOrder(PolicyParameters(policy="by_level"), timedelta())
+
+
+@contextmanager
+def over(path: Path) -> Iterator[Services]:
+    """Give services over a new database in `path`."""
+    path.mkdir(parents=True)
+    url = f"sqlite:///{path}/quota.db"
+    create_schema(url)
+    with services_over(url, HandClock(), open_store) as services:
+        yield services
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    with over(tmp_path / "database") as ready:
+        yield ready
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "disk").mkdir()
+    return tmp_path / "disk"
+
+
+def add(services: Services, root: Path, *, take_over: bool = False) -> None:
+    services.administration.add_store(root.as_uri(), take_over=take_over)
+
+
+def two_paused_trials(services: Services, root: Path) -> ExperimentHandle:
+    handle = ExperimentHandle(services, "tuner", "x")
+    handle.record(ExperimentRegistered(mode="min", rung_levels=(1,), promotion_quantiles=(0.5,), max_resource=9))
+    for trial_id in ("1", "2"):
+        handle.trial_started(trial_id)
+        checkpoint = root / trial_id
+        checkpoint.mkdir()
+        (checkpoint / "weights").write_bytes(b"w")
+        handle.checkpoint_saved(trial_id, location=checkpoint, size_bytes=1, resource=1)
+        handle.trial_paused(trial_id, level=1, metric=float(trial_id))
+    services.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=1, low=1))
+    return handle
+
+
+def states(services: Services) -> dict[str, str]:
+    with services.database.read() as connection:
+        state = services.projector.look(connection, "x")
+    return {one.trial_id: one.state for one in state.checkpoints.values()}
+
+
+def test_a_disk_that_is_not_mounted_loses_nothing(services: Services, root: Path, tmp_path: Path) -> None:
+    add(services, root)
+    handle = two_paused_trials(services, root)
+    services.sweeper.sweep(["x"], KEEP)
+    assert states(services) == {"1": "stored", "2": "trashed"}
+    # What is left is the bare mount point.
+    away = root.rename(tmp_path / "away")
+    root.mkdir()
+    services.administration.set_limit(LimitSet(scope="experiment:x", measure="checkpoints", high=1, low=1))
+    handle.trial_started("3")
+    report = services.sweeper.sweep(["x"], AT_ONCE)
+    assert report.tally.evicted == report.tally.purged == 0
+    assert all("is its disk mounted?" in error for error in report.tally.errors)
+    assert len(report.tally.errors) == 2
+    assert states(services) == {"1": "stored", "2": "trashed"}
+    loadable = handle.resume_trial("1", level=1)
+    assert loadable is not None
+    assert states(services)["1"] == "stored"
+    root.rmdir()
+    away.rename(root)
+    assert handle.resume_trial("2", level=1) is not None
+    assert (root / "2" / "weights").read_bytes() == b"w"
+
+
+def test_a_trash_that_was_emptied_by_hand_needs_the_operators_word(services: Services, root: Path) -> None:
+    add(services, root)
+    two_paused_trials(services, root)
+    services.sweeper.sweep(["x"], KEEP)
+    shutil.rmtree(root / ".trash")
+    assert services.sweeper.sweep(["x"], AT_ONCE).tally.purged == 0
+    add(services, root)
+    services.clock.now = lambda: HandClock().moment + timedelta(hours=1)  # type: ignore[method-assign]
+    assert services.sweeper.sweep(["x"], AT_ONCE).tally.purged == 1
+
+
+def test_a_store_is_added_once(services: Services, root: Path) -> None:
+    add(services, root)
+    with pytest.raises(StateRefused, match="it is a store already; nothing to do"):
+        add(services, root)
+    assert len(services.administration.look().stores) == 1
+
+
+def test_a_store_that_was_removed_can_be_added_again(services: Services, root: Path) -> None:
+    add(services, root)
+    services.administration.remove_store(root.as_uri())
+    assert services.administration.look().stores == {}
+    add(services, root)
+    assert list(services.administration.look().stores) == [root.as_uri()]
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "a/b"), ("a/b", "a")])
+def test_stores_do_not_overlap(services: Services, root: Path, one: str, other: str) -> None:
+    (root / "a" / "b").mkdir(parents=True)
+    add(services, root / one)
+    with pytest.raises(StateRefused, match=f"it overlaps the store {(root / one).as_uri()}; one checkpoint would lie"):
+        add(services, root / other)
+    services.administration.remove_store((root / one).as_uri())
+    add(services, root / other)
+
+
+@pytest.mark.parametrize("below", ["", "/deep"])
+def test_a_store_under_another_name_is_refused(services: Services, root: Path, tmp_path: Path, below: str) -> None:
+    (root / "deep").mkdir()
+    add(services, root)
+    (tmp_path / "link").symlink_to(root)
+    with pytest.raises(StateRefused, match=f"is, or lies in, the store {root.as_uri()} under another name; use that"):
+        services.administration.add_store(f"{(tmp_path / 'link').as_uri()}{below}")
+
+
+def test_a_store_above_another_under_another_name_leaves_its_checkpoints_alone(
+    services: Services, root: Path, tmp_path: Path
+) -> None:
+    (root / "deep" / "1").mkdir(parents=True)
+    add(services, root / "deep")
+    (tmp_path / "link").symlink_to(root)
+    link = (tmp_path / "link").as_uri()
+    services.administration.add_store(link)
+    with pytest.raises(PathRefused, match="so it is another store's root; no checkpoint lies in two stores"):
+        open_store(link).manifest(f"{link}/deep/1")
+    with pytest.raises(PathRefused, match="so it is another store's root"):
+        open_store(link).manifest(f"{link}/deep")
+
+
+@pytest.mark.parametrize("below", ["", "deep"])
+def test_a_place_of_another_database_is_taken_over_by_those_words_only(
+    services: Services, root: Path, tmp_path: Path, below: str
+) -> None:
+    (root / "deep").mkdir()
+    with over(tmp_path / "other") as others:
+        add(others, root)
+        with pytest.raises(StateRefused, match=r"of another database, and two must not .* repeat this with"):
+            add(services, root / below)
+        assert services.administration.look().stores == {}
+        add(services, root / below, take_over=True)
+        if below:
+            return
+        handle = two_paused_trials(others, root)
+        report = others.sweeper.sweep(["x"], KEEP)
+        assert (report.tally.evicted, states(others)) == (0, {"1": "stored", "2": "stored"})
+        assert handle.resume_trial("2", level=1) is not None
+
+
+def test_a_mark_that_cannot_be_written_leaves_no_store(services: Services, root: Path) -> None:
+    (root / ".trash").write_text("in the way")
+    with pytest.raises(PathRefused, match="it is no directory; move it away"):
+        add(services, root)
+    assert services.administration.look().stores == {}
+
+
+@pytest.mark.parametrize("damage", ["emptied", "a link", "a directory"])
+def test_a_damaged_mark_is_no_mark(root: Path, damage: str, tmp_path: Path) -> None:
+    store = open_local_store(root.as_uri())
+    store.mark("019953f2-5d6c-7c3e-8a41-0b6f9d2e7a10")
+    mark = root / ".trash" / ".store"
+    if damage == "emptied":
+        mark.write_text("")
+        assert store.marks().own == ""
+        return
+    mark.rename(tmp_path / "mark")
+    if damage == "a link":
+        mark.symlink_to(tmp_path / "mark")
+        assert store.marks().own is None
+    else:
+        mark.mkdir()
+        with pytest.raises(StoreError, match="cannot read the store's mark"):
+            store.marks()
