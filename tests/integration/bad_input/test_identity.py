@@ -20,7 +20,7 @@ from bad_input import (
 )
 from quota.client import ExperimentHandle
 from quota.domain.wire import MAX_EVENT_BYTES
-from quota.errors import BadInput, IdentityRefused
+from quota.errors import BadInput, IdentityRefused, PathRefused
 from quota.services.ingesting import parse_line
 
 STARTED = {"trial_id": "7"}
@@ -54,8 +54,7 @@ def test_id_is_refused(bad: str, reason: str) -> None:
         (event("trial_started", STARTED, experiment_id=bad), "experiment_id"),
         (event("trial_started", {"trial_id": bad}), "data.trial_id"),
     ):
-        error = refused_line(line(sent))
-        assert isinstance(error, IdentityRefused)
+        error = refused_line(IdentityRefused, line(sent))
         assert (error.field, error.value, error.reason) == (field, bad, reason)
 
 
@@ -85,7 +84,8 @@ def test_id_is_refused_by_the_python_api(sqlite_url: str, bad: str, reason: str)
     ],
 )
 def test_text_that_no_database_keeps_is_refused(type_name: str, data: Any, text: str) -> None:  # noqa: ANN401
-    error = refused_line(line(event(type_name, data(text))))
+    kind = PathRefused if type_name == "checkpoint_missing" else IdentityRefused
+    error = refused_line(kind, line(event(type_name, data(text))))
     assert "U+0000" in error.reason or "U+D800" in error.reason
 
 
@@ -100,8 +100,7 @@ def test_error_text_of_several_lines_is_kept() -> None:
     ["", "7", "019953f2", "019953F2-5D6C-7C3E-8A41-0B6F9D2E7A10", "{019953f2-5d6c-7c3e-8a41-0b6f9d2e7a10}"],
 )
 def test_event_id_is_refused(bad: str) -> None:
-    error = refused_line(line(event("trial_started", STARTED, event_id=bad)))
-    assert isinstance(error, IdentityRefused)
+    error = refused_line(IdentityRefused, line(event("trial_started", STARTED, event_id=bad)))
     assert (error.field, error.value) == ("event_id", bad)
     assert "an event id is a UUID" in error.reason
 
@@ -123,8 +122,7 @@ def test_event_id_is_refused(bad: str) -> None:
     ],
 )
 def test_form_is_refused(sent: dict[str, Any], field: str, reason: str) -> None:
-    error = refused_line(line(sent))
-    assert isinstance(error, IdentityRefused)
+    error = refused_line(IdentityRefused, line(sent))
     assert error.field == field
     assert error.reason.startswith(reason)
 
@@ -133,8 +131,7 @@ def test_form_is_refused(sent: dict[str, Any], field: str, reason: str) -> None:
 def test_missing_field_is_refused(name: str) -> None:
     sent = event("trial_started", STARTED)
     del sent[name]
-    error = refused_line(line(sent))
-    assert isinstance(error, IdentityRefused)
+    error = refused_line(IdentityRefused, line(sent))
     assert (error.field, error.reason) == (name, "this field is missing")
 
 
@@ -157,8 +154,7 @@ def test_missing_field_is_refused(name: str) -> None:
     ids=["cut off", "word", "array", "no UTF-8", "repeated key", "too large", "very deep", "deep"],
 )  # fmt: skip
 def test_line_is_refused(text: bytes, reason: str) -> None:
-    error = refused_line(text)
-    assert isinstance(error, IdentityRefused)
+    error = refused_line(IdentityRefused, text)
     assert error.reason.startswith(reason)
     assert len(str(error)) < 400
 

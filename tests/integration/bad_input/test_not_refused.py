@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from bad_input import EXPERIMENT, REGISTERED, Trial7, event, line, running_trial
 from quota.domain.events import NewEvent, TrialPaused, TrialReported, TrialStarted
 from quota.services.ids import new_id
 from quota.services.ingesting import parse_line
-from refusals import EXPERIMENT, REGISTRATION, line, running_trial
 from support import START
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from refusals import Trial7
 
 BEST_FIRST = {
     "min": ["-1e300", "0.5", "1e300", '"Infinity"', '"NaN"', '"-Infinity"'],
@@ -40,12 +38,12 @@ def state(trial: Trial7) -> list[list[tuple[object, ...]]]:
 
 def ranked(mode: str) -> list[bytes]:
     """Make a line for each metric, worst first, in an experiment of its own."""
-    lines = [line("experiment_registered", REGISTRATION | {"mode": mode}, experiment_id=mode)]
+    lines = [line(event("experiment_registered", REGISTERED | {"mode": mode}, experiment_id=mode))]
     for number, metric in reversed(list(enumerate(BEST_FIRST[mode], start=1))):
         trial = {"trial_id": str(number)}
-        lines.append(line("trial_started", trial, experiment_id=mode))
-        reported = line("trial_reported", trial | {"resource": 1, "metric": "M"}, experiment_id=mode)
-        paused = line("trial_paused", trial | {"level": 1, "metric": "M"}, experiment_id=mode)
+        lines.append(line(event("trial_started", trial, experiment_id=mode)))
+        reported = line(event("trial_reported", trial | {"resource": 1, "metric": "M"}, experiment_id=mode))
+        paused = line(event("trial_paused", trial | {"level": 1, "metric": "M"}, experiment_id=mode))
         lines += [text.replace(b'"M"', metric.encode()) for text in (reported, paused)]
     return lines
 
@@ -82,7 +80,7 @@ def test_metrics_that_are_no_numbers_through_python(database_url: str, metric: f
 
 def test_bare_words_that_python_writes_for_them() -> None:
     for word in ("NaN", "Infinity", "-Infinity"):
-        sent = line("trial_paused", {"trial_id": "7", "level": 1, "metric": "M"}).replace(b'"M"', word.encode())
+        sent = line(event("trial_paused", {"trial_id": "7", "level": 1, "metric": "M"})).replace(b'"M"', word.encode())
         new = parse_line(sent, 1, "tester")
         assert new is not None
         assert isinstance(new.payload, TrialPaused)
@@ -113,7 +111,7 @@ def test_numbers_and_texts_of_other_libraries_are_kept_as_plain_ones(database_ur
 
 def test_registering_again_with_numbers_written_otherwise(database_url: str) -> None:
     with running_trial(database_url) as trial:
-        first = line("experiment_registered", REGISTRATION | {"max_wallclock_seconds": 60}, experiment_id="two")
+        first = line(event("experiment_registered", REGISTERED | {"max_wallclock_seconds": 60}, experiment_id="two"))
         again = first.replace(b": 60}", b": 60.0}")
         assert first != again
         assert trial.ingest(first).stored == 1
@@ -138,22 +136,22 @@ def test_late_reports_are_flagged_and_change_nothing(database_url: str) -> None:
 @pytest.mark.parametrize("first", ["trial_stopped", "trial_completed", "trial_failed"])
 def test_end_that_is_told_twice(database_url: str, first: str) -> None:
     with running_trial(database_url) as trial:
-        assert trial.ingest(line(first, {"trial_id": "7"})).stored == 1
+        assert trial.ingest(line(event(first, {"trial_id": "7"}))).stored == 1
         before = state(trial)
-        assert trial.ingest(line("trial_completed", {"trial_id": "7"})).stored == 1
+        assert trial.ingest(line(event("trial_completed", {"trial_id": "7"}))).stored == 1
         assert state(trial) == before
         assert before[0] == [("7", first.removeprefix("trial_"), None, None, None)]
         assert trial.rows(FLAGS) == [(4, "ended_before")]
 
 
 def report_at(occurred_at: str) -> bytes:
-    return line("trial_reported", {"trial_id": "7", "resource": 1, "metric": 0.5}, occurred_at=occurred_at)
+    return line(event("trial_reported", {"trial_id": "7", "resource": 1, "metric": 0.5}, occurred_at=occurred_at))
 
 
 def test_times_that_cannot_be_right_are_flagged_and_count(database_url: str) -> None:
     with running_trial(database_url) as trial:
-        started = line("trial_started", {"trial_id": "8"}, occurred_at="2026-01-02T00:00:00Z")
-        report = line("trial_reported", {"trial_id": "8", "resource": 1, "metric": 0.5})
+        started = line(event("trial_started", {"trial_id": "8"}, occurred_at="2026-01-02T00:00:00Z"))
+        report = line(event("trial_reported", {"trial_id": "8", "resource": 1, "metric": 0.5}))
         sent = [started, report, report_at("2025-12-31T23:59:59Z"), report_at("2999-01-01T00:00:00+01:00")]
         assert trial.ingest(*sent, report_at("2026-01-01T00:00:00Z")).stored == 5
         assert trial.rows(FLAGS) == [
@@ -223,6 +221,6 @@ def test_same_event_from_another_host(database_url: str) -> None:
             actor="somebody@else",
             payload=TrialStarted(trial_id="8"),
         )
-        sent = line("trial_started", {"trial_id": "8"}, event_id=new.event_id)
+        sent = line(event("trial_started", {"trial_id": "8"}, event_id=new.event_id))
         assert trial.ingest(sent).stored == 1
         assert trial.services.recorder.append([new])[0].stored_before is True

@@ -6,12 +6,18 @@ from typing import Any
 
 import pytest
 
+from bad_input import event, line, raw_line, refused_line, running_trial
 from quota.domain.events import CheckpointSaved, Event, LimitSet, TrialPaused, TrialReported, TrialStarted
 from quota.errors import NumberRefused
 from quota.services.ingesting import parse_line
-from refusals import REGISTRATION, line, raw_line, refused_line, running_trial
 
 SAVED: dict[str, Any] = {"trial_id": "7", "uri": "memory://store/7", "size_bytes": 5, "resource": 1}
+REGISTRATION: dict[str, Any] = {
+    "mode": "min",
+    "rung_levels": [1, 3],
+    "promotion_quantiles": [0.5, 0.5],
+    "max_resource": 9,
+}
 GOOD: dict[str, dict[str, Any]] = {
     "checkpoint_saved": SAVED,
     "trial_paused": {"trial_id": "7", "level": 1, "metric": 0.5},
@@ -40,26 +46,26 @@ REFUSED_COUNTS = [(-1, "`int` >= 1"), (0, "`int` >= 1"), (1.5, "expected `int`")
 
 def test_what_these_tests_change_is_good() -> None:
     for kind, data in GOOD.items():
-        assert parse_line(line(kind, data), 1, "tester") is not None
+        assert parse_line(line(event(kind, data)), 1, "tester") is not None
 
 
 @pytest.mark.parametrize(("kind", "field"), NUMERIC)
 @pytest.mark.parametrize(("value", "got"), [(True, "got `bool`"), ("1", "got `str`"), ([1], "got `array`")])
 def test_only_numbers_are_numbers(kind: str, field: str, value: object, got: str) -> None:
-    sent = line(kind, {**GOOD[kind], field: value})
+    sent = line(event(kind, {**GOOD[kind], field: value}))
     refused_line(NumberRefused, sent, kind, f"field `data.{field}` is {value!r}: expected", got)
 
 
 @pytest.mark.parametrize(("kind", "field"), COUNTS)
 @pytest.mark.parametrize(("value", "reason"), REFUSED_COUNTS)
 def test_levels_and_resources_are_counts(kind: str, field: str, value: float, reason: str) -> None:
-    sent = line(kind, {**GOOD[kind], field: value})
+    sent = line(event(kind, {**GOOD[kind], field: value}))
     refused_line(NumberRefused, sent, kind, f"field `data.{field}` is {value!r}", reason)
 
 
 @pytest.mark.parametrize(("value", "reason"), [(-1, ">= 0"), (2**63, "<= 9223372036854775807"), (0.5, "`int`")])
 def test_sizes_fit_the_databases(value: float, reason: str) -> None:
-    sent = line("checkpoint_saved", {**SAVED, "size_bytes": value})
+    sent = line(event("checkpoint_saved", {**SAVED, "size_bytes": value}))
     refused_line(NumberRefused, sent, "checkpoint_saved", f"field `data.size_bytes` is {value!r}", reason)
 
 
@@ -99,7 +105,7 @@ REGISTRATIONS: list[Any] = [
 
 @pytest.mark.parametrize(("change", "field", "reason"), REGISTRATIONS)
 def test_registrations(change: dict[str, object], field: str, reason: str) -> None:
-    sent = line("experiment_registered", REGISTRATION | change)
+    sent = line(event("experiment_registered", REGISTRATION | change))
     refused_line(NumberRefused, sent, "experiment_registered", f"field `data.{field}` is ", reason)
 
 
@@ -141,22 +147,24 @@ def test_numbers_through_python(database_url: str) -> None:
 def test_sizes_at_the_ends_of_their_range(database_url: str) -> None:
     with running_trial(database_url) as trial:
         for size in (0, 2**63 - 1):
-            trial.ingest(line("checkpoint_saved", {**SAVED, "uri": f"memory://store/{size}", "size_bytes": size}))
+            trial.ingest(
+                line(event("checkpoint_saved", {**SAVED, "uri": f"memory://store/{size}", "size_bytes": size}))
+            )
         assert trial.rows("SELECT size_bytes FROM checkpoints ORDER BY size_bytes") == [(0,), (2**63 - 1,)]
 
 
 def test_levels_that_the_stream_does_not_allow(database_url: str) -> None:
     with running_trial(database_url) as trial:
-        no_rung = line("trial_paused", {"trial_id": "7", "level": 2, "metric": 0.5})
+        no_rung = line(event("trial_paused", {"trial_id": "7", "level": 2, "metric": 0.5}))
         trial.refuses_lines(
             NumberRefused,
             [no_rung],
             "(trial_paused)",
-            "field `level` is 2: no rung has this level; rung levels are 1, 3",
+            "field `level` is 2: no rung has this level; rung levels are 1, 3, 9",
         )
         trial.handle.trial_paused("7", level=3, metric=0.5)
         trial.handle.resume_trial("7", level=3)
-        below = line("trial_paused", {"trial_id": "7", "level": 1, "metric": 0.5})
+        below = line(event("trial_paused", {"trial_id": "7", "level": 1, "metric": 0.5}))
         trial.refuses_lines(NumberRefused, [below], "field `level` is 1: the trial was paused at level 3 before")
         trial.handle.trial_paused("7", level=3, metric=0.4)
 

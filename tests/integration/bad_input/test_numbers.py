@@ -55,8 +55,7 @@ BY_THEMSELVES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
 @pytest.mark.parametrize(("type_name", "good", "bad", "field", "reason"), BY_THEMSELVES)
 def test_number_is_refused(type_name: str, good: dict[str, Any], bad: dict[str, Any], field: str, reason: str) -> None:
     sent = event(type_name, good | bad)
-    error = refused_line(line(sent))
-    assert isinstance(error, NumberRefused)
+    error = refused_line(NumberRefused, line(sent))
     value = error.value
     assert str(error) == f"line 7, event {sent['event_id']} ({type_name}): field `{field}` is {value!r}: {reason}"
     assert value in [*bad.values(), *[part for whole in bad.values() if isinstance(whole, list) for part in whole]]
@@ -64,8 +63,7 @@ def test_number_is_refused(type_name: str, good: dict[str, Any], bad: dict[str, 
 
 @pytest.mark.parametrize("number", [b"1e999", b"-1e999"])
 def test_number_beyond_a_double_is_refused(number: bytes) -> None:
-    error = refused_line(line(event("trial_reported", REPORT)).replace(b"0.5", number))
-    assert isinstance(error, NumberRefused)
+    error = refused_line(NumberRefused, line(event("trial_reported", REPORT)).replace(b"0.5", number))
     assert str(error) == (
         f"line 7: field `data.metric` is {number.decode()!r}: beyond what a double can hold; "
         'an infinite metric is written "Infinity"'
@@ -73,8 +71,7 @@ def test_number_beyond_a_double_is_refused(number: bytes) -> None:
 
 
 def test_number_of_many_digits_is_refused() -> None:
-    error = refused_line(line(event("trial_reported", REPORT)).replace(b"0.5", b"9" * 5_000))
-    assert isinstance(error, NumberRefused)
+    error = refused_line(NumberRefused, line(event("trial_reported", REPORT)).replace(b"0.5", b"9" * 5_000))
     assert "beyond 2^63" in str(error)
     assert len(str(error)) < 300
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from bad_input import GOOD, Trial7, refused, running_trial
 from quota.client import ExperimentHandle, as_uri
 from quota.domain.events import (
     CheckpointSaved,
@@ -22,7 +23,6 @@ from quota.domain.events import (
     TrialStarted,
 )
 from quota.errors import BadInput, IdentityRefused, NumberRefused, PathRefused, StateRefused, TimeRefused
-from refusals import GOOD, Trial7, refused, running_trial
 from support import START
 
 CYCLE: dict[str, Any] = {}

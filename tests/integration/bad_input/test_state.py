@@ -140,15 +140,12 @@ def evicted(services: Services, store: MemoryStore, retention: timedelta) -> str
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
-    """One store for all who open it."""
-    store = MemoryStore(ROOT)
-    monkeypatch.setattr("bad_input.MemoryStore", lambda: store)
-    return store
+def memory() -> MemoryStore:
+    return MemoryStore(ROOT)
 
 
 def test_pin_of_what_is_gone(database_url: str, memory: MemoryStore) -> None:
-    with experiment(database_url) as services:
+    with experiment(database_url, memory) as services:
         services.administration.add_store(ROOT)
         evicted(services, memory, timedelta(hours=1))
         uri = f"{ROOT}one/7/"
@@ -170,7 +167,7 @@ def test_pin_of_what_is_gone(database_url: str, memory: MemoryStore) -> None:
 
 
 def test_restore_of_what_is_purged(database_url: str, memory: MemoryStore) -> None:
-    with experiment(database_url) as services:
+    with experiment(database_url, memory) as services:
         services.administration.add_store(ROOT)
         decision_id = evicted(services, memory, timedelta())
         before = contents(services)
@@ -201,7 +198,7 @@ def test_start_and_resume_in_a_finished_experiment(database_url: str) -> None:
 
 def test_restore_where_a_later_checkpoint_lies(database_url: str, memory: MemoryStore) -> None:
     uri = f"{ROOT}one/7/"
-    with experiment(database_url) as services:
+    with experiment(database_url, memory) as services:
         services.administration.add_store(ROOT)
         decision_id = evicted(services, memory, timedelta(hours=1))
         memory.add_checkpoint(uri, {"weights": b"later"})

@@ -36,8 +36,7 @@ EXAMPLE = "write ISO 8601 with a zone, e.g. 2026-11-23T15:00:00.123Z"
 )
 def test_time_is_refused(bad: object, reason: str) -> None:
     sent = event("trial_stopped", {"trial_id": "7"}, occurred_at=bad)
-    error = refused_line(line(sent))
-    assert isinstance(error, TimeRefused)
+    error = refused_line(TimeRefused, line(sent))
     assert str(error) == f"line 7, event {sent['event_id']} (trial_stopped): field `occurred_at` is {bad!r}: {reason}"
 
 
