@@ -87,8 +87,12 @@ def failing(code: int) -> Callable[..., None]:
 
 def before_call(
     patch: pytest.MonkeyPatch, name: str, act: Callable[[], object], when: Callable[[object], bool] | None = None
-) -> None:
-    """Do `act` once, right before `os.<name>` is first called (with a first argument for which `when` holds)."""
+) -> list[Callable[[], object]]:
+    """Do `act` once, right before `os.<name>` is first called (with a first argument for which `when` holds).
+
+    Returns:
+        What is still to be done: empty once it was.
+    """
     real = getattr(os, name)
     todo = [act]
 
@@ -98,6 +102,7 @@ def before_call(
         return real(*args, **keywords)
 
     patch.setattr(os, name, wrapper)
+    return todo
 
 
 def crash_at(patch: pytest.MonkeyPatch, name: str, call: int) -> None:
