@@ -151,7 +151,11 @@ class ExperimentHandle:
 
     def record(self, payload: Event, occurred_at: datetime | None = None) -> Receipt:
         """Record one event."""
-        return self._services.recorder.append([self.event(payload, occurred_at)])[0]
+        event = self.event(payload, occurred_at)
+        # The caller has never seen the event's id.
+        trial = "" if payload.about_trial is None else f" of trial {payload.about_trial}"
+        name = f"{payload.TYPE}{trial} of experiment {self.experiment_id}"
+        return self._services.recorder.append([event], {event.event_id: name})[0]
 
     def trial_started(
         self,

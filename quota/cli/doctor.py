@@ -28,6 +28,13 @@ def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None
             deployment = services.administration.look()
             unfinished = len(deployment.sweeps)
             checks.append(("sweeps", unfinished == 0, f"{unfinished} begun and not finished: running, or killed"))
+            if not deployment.stores:
+                checks.append(
+                    ("stores", False, "none, so nothing is ever evicted; allow it: ckpt-quota store add ROOT")
+                )
+            if not deployment.limits:
+                limit_advice = "none, so nothing is ever evicted; set one: ckpt-quota limit set --checkpoints N"
+                checks.append(("limits", False, limit_advice))
             for uri, store in sorted(deployment.stores.items()):
                 try:
                     require_mark(open_store(uri), store)

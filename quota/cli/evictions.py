@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Annotated
 
 import typer
@@ -9,17 +10,25 @@ import typer
 from quota.cli.session import DatabaseOption, JsonOption, chosen, opened, print_json, print_table, size_text
 
 
+class OutcomeName(Enum):
+    """What can have become of a decision."""
+
+    CLAIMED = "claimed"
+    TRASHED = "trashed"
+    PURGING = "purging"
+    PURGED = "purged"
+    RESTORED = "restored"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+
 def evictions(
     experiment_id: Annotated[
         str | None, typer.Option("--experiment", "-e", metavar="ID", help="Only this one.")
     ] = None,
     outcome: Annotated[
-        str | None,
-        typer.Option(
-            "--outcome",
-            metavar="NAME",
-            help="Only claimed, trashed, purging, purged, restored, cancelled or failed ones.",
-        ),
+        OutcomeName | None,
+        typer.Option("--outcome", help="Only those with this outcome."),
     ] = None,
     most: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many, newest first.")] = 50,
     database: DatabaseOption = None,
@@ -28,7 +37,7 @@ def evictions(
     """List decisions to evict, newest first, with the reason and what became of them."""
     with opened(database) as (services, _):
         services.queries.catch_up(chosen(services, None if experiment_id is None else [experiment_id]))
-        rows = services.queries.evictions(experiment_id, outcome, most)
+        rows = services.queries.evictions(experiment_id, outcome.value if outcome else None, most)
     if as_json:
         print_json(rows)
         return

@@ -24,9 +24,11 @@ def _scope(experiment_id: str | None) -> str:
 
 @app.command("set")
 def set_limit(
-    checkpoints: Annotated[int, typer.Option("--checkpoints", metavar="N", help="A sweep starts above this many.")],
+    checkpoints: Annotated[
+        int, typer.Option("--checkpoints", min=1, metavar="N", help="A sweep starts above this many.")
+    ],
     low: Annotated[
-        int | None, typer.Option("--low", metavar="N", help="A sweep stops at this many; N by default.")
+        int | None, typer.Option("--low", min=1, metavar="N", help="A sweep stops at this many; N by default.")
     ] = None,
     experiment_id: ScopeOption = None,
     database: DatabaseOption = None,
@@ -44,10 +46,13 @@ def set_limit(
                 low=checkpoints if low is None else low,
             )
         )
+        is_unknown = experiment_id is not None and experiment_id not in services.queries.experiment_ids()
     if as_json:
         print_json({"scope": limit.scope, "measure": limit.measure, "high": limit.high, "low": limit.low})
     else:
         typer.echo(f"{limit.scope}: above {limit.high} checkpoints, a sweep evicts down to {limit.low}")
+    if is_unknown:
+        typer.echo(f"no experiment {experiment_id} is registered yet; the limit holds once it is", err=True)
 
 
 @app.command("list")

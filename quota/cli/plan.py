@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import typer
 
 from quota.cli.session import (
     DatabaseOption,
@@ -20,7 +22,7 @@ from quota.cli.session import (
 )
 
 if TYPE_CHECKING:
-    from quota.domain.plan import Plan
+    from quota.domain.plan import HeldBack, Plan
 
 
 def plan(
@@ -58,6 +60,9 @@ def show_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
         ],
         "no experiment has a limit; set one with: ckpt-quota limit set --checkpoints 10",
     )
+    for one in plans:
+        if one.shortfall:
+            typer.echo(f"{one.experiment_id} stays {one.shortfall} above its limit: {reasons(one.held_back)}\n")
     evictions = [(one, candidate) for one in plans for candidate in one.evictions]
     if evictions:
         print_table(
@@ -82,6 +87,19 @@ def show_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
         )
 
 
+_REASONS: dict[str, str] = {
+    "running": "{} of trials that run",
+    "pinned": "{} pinned",
+    "out_of_reach": "{} in no store, or in one that cannot be read (see: ckpt-quota store list, ckpt-quota doctor)",
+    "refused": "{} that the store refused to move lately (see: ckpt-quota evictions --outcome failed)",
+}
+
+
+def reasons(held_back: Mapping[HeldBack, int]) -> str:
+    """Say why checkpoints cannot be evicted."""
+    return "it holds " + ", ".join(_REASONS[reason].format(number) for reason, number in held_back.items())
+
+
 def described(plan: Plan) -> dict[str, Any]:
     """Return a plan for machines."""
     return {
@@ -90,6 +108,7 @@ def described(plan: Plan) -> dict[str, Any]:
         "limit": {"scope": plan.limit.scope, "high": plan.limit.high, "low": plan.limit.low},
         "usage": plan.usage,
         "shortfall": plan.shortfall,
+        "held_back": dict(plan.held_back),
         "evictions": [
             {name: getattr(candidate, name) for name in candidate.__dataclass_fields__} for candidate in plan.evictions
         ],

@@ -13,15 +13,16 @@ def restore(
     decision_ids: Annotated[
         list[str], typer.Argument(metavar="DECISION...", help="Ids of decisions, from `ckpt-quota evictions`.")
     ],
+    pin: Annotated[bool, typer.Option("--pin", help="Pin them too, or the next sweep may evict them again.")] = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move evicted checkpoints back from the trash to their places. Pin them, or the next sweep evicts them again."""
+    """Move evicted checkpoints back from the trash to their places."""
     done: list[dict[str, object]] = []
     with opened(database) as (services, _):
         try:
             for decision_id in decision_ids:
-                restored = services.restorer.restore(decision_id)
+                restored = services.restorer.restore(decision_id, pin=pin)
                 done.append(
                     {
                         "decision_id": decision_id,
@@ -32,7 +33,8 @@ def restore(
                     }
                 )
                 if not as_json:
-                    typer.echo(f"{restored.uri} is back ({size_text(restored.size_bytes)})")
+                    pinned = " and pinned" if pin else ""
+                    typer.echo(f"{restored.uri} is back{pinned} ({size_text(restored.size_bytes)})")
         finally:
             # Where one cannot be restored, those before it are.
             if as_json and done:

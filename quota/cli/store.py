@@ -18,7 +18,13 @@ RootArgument = Annotated[str, typer.Argument(metavar="ROOT", help="A directory, 
 def _uri(root: str) -> str:
     from quota.domain.locations import file_location
 
-    return root if "://" in root else file_location(os.fsencode(Path(root).absolute())).uri
+    if "://" in root:
+        # A directory's URI has no final slash; what completes file names on a command line adds one.
+        return root.rstrip("/") if root.startswith("file:///") and root != "file:///" else root
+    path = Path(root)
+    # Links are kept as they are spelled, since checkpoints are spelled alike; only `..` means nothing in a URI.
+    path = path.resolve() if ".." in path.parts else path.absolute()
+    return file_location(os.fsencode(path)).uri
 
 
 @app.command()

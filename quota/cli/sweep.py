@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quota.cli.plan import show_plans
+from quota.cli.plan import reasons, show_plans
 from quota.cli.session import (
     DatabaseOption,
     ExperimentOption,
@@ -14,6 +14,7 @@ from quota.cli.session import (
     PolicyOption,
     SeedOption,
     chosen,
+    duration_text,
     opened,
     policy_parameters,
     print_json,
@@ -22,6 +23,8 @@ from quota.cli.session import (
 )
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from rich.progress import Progress, TaskID
 
     from quota.services.sweeping import SweepReport
@@ -73,14 +76,14 @@ def sweep(
             return
         with progress(quiet=as_json) as bar:
             report = services.sweeper.sweep(experiments, SweepOrder(parameters, settings.trash_retention), _Bar(bar))
-    _answer(report, as_json=as_json)
+    _answer(report, settings.trash_retention, as_json=as_json)
     if report.tally.failed:
         raise typer.Exit(_FAILED)
     if report.exceeded:
         raise typer.Exit(_EXCEEDED)
 
 
-def _answer(report: SweepReport, *, as_json: bool) -> None:
+def _answer(report: SweepReport, retention: timedelta, *, as_json: bool) -> None:
     tally = report.tally
     if as_json:
         print_json(
@@ -94,19 +97,18 @@ def _answer(report: SweepReport, *, as_json: bool) -> None:
                 "freed_bytes": tally.freed_bytes,
                 "errors": tally.errors,
                 "exceeded": report.exceeded,
+                "held_back": report.held_back,
             }
         )
         return
     if report.sweep_id is not None:
+        kept = f" into the trash, which keeps them for {duration_text(retention)}" if retention else ""
         typer.echo(
-            f"{tally.evicted} evicted, {tally.purged} purged ({size_text(tally.freed_bytes)} freed), "
+            f"{tally.evicted} evicted{kept}; {tally.purged} purged, {size_text(tally.freed_bytes)} freed; "
             f"{tally.failed} failed, {tally.cancelled} cancelled"
         )
     for error in tally.errors:
         typer.echo(f"failed: {error}", err=True)
     for experiment_id in report.exceeded:
-        typer.echo(
-            f"experiment {experiment_id} is still above its limit: what it holds is running, pinned, in no store, "
-            "or was refused lately; see: ckpt-quota experiment show",
-            err=True,
-        )
+        why = reasons(report.held_back[experiment_id])
+        typer.echo(f"experiment {experiment_id} is still above its limit: {why}", err=True)

@@ -72,7 +72,7 @@ def _registration_refusal(state: ExperimentState, payload: ExperimentRegistered)
 
 def _start_refusal(experiment: Experiment, trial: Trial | None, payload: TrialStarted) -> Refusal | None:
     if trial is not None:
-        reason = f"the trial has started already and is {trial.status}; a trial starts once"
+        reason = f"the trial has started already and is {trial.status}; a trial starts once, later it is resumed"
         return Refusal(RefusalKind.STATE, "trial_id", payload.trial_id, reason)
     return _finished_refusal(experiment, payload.trial_id)
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from quota.domain.deployment import Limit
 from quota.domain.events import PolicyParameters
-from quota.domain.experiment import ExperimentState
+from quota.domain.experiment import ExperimentState, may_retry
 from quota.domain.policies import Candidate, candidates, in_order_of_eviction
+
+HeldBack = Literal["running", "pinned", "out_of_reach", "refused"]
+"""Why a checkpoint that counts cannot be evicted: its trial runs, it is pinned, it lies in no store or in one that
+cannot be read, or its store refused lately."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +29,7 @@ class Plan:
         usage: What counts under that limit now.
         scored: All that could be evicted, in the order in which it was scored; empty where the limit holds.
         evictions: What to evict, first to last.
+        held_back: Where the limit will not hold: how many checkpoints are kept all the same, by reason.
     """
 
     experiment_id: str
@@ -31,6 +38,7 @@ class Plan:
     usage: int
     scored: tuple[Candidate, ...] = ()
     evictions: tuple[Candidate, ...] = ()
+    held_back: Mapping[HeldBack, int] = field(default_factory=dict)
 
     @property
     def shortfall(self) -> int:
@@ -67,6 +75,7 @@ def plan_experiment(
             break
         if may_evict(candidate.uri):
             evictions.append(candidate)
+    is_short = usage - len(evictions) > limit.high
     return Plan(
         experiment_id=state.experiment_id,
         state_position=state.position,
@@ -74,4 +83,31 @@ def plan_experiment(
         usage=usage,
         scored=tuple(scored),
         evictions=tuple(evictions),
+        held_back=held_back(state, now, may_evict, {candidate.uri for candidate in evictions}) if is_short else {},
     )
+
+
+def held_back(
+    state: ExperimentState, now: datetime, may_evict: Callable[[str], bool], evicted: Container[str] = ()
+) -> dict[HeldBack, int]:
+    """Count what an experiment holds by why it cannot be evicted, without what is in `evicted`.
+
+    Whatever is a candidate counts as `running`, so ask only where all candidates are evicted.
+    """
+    counts: Counter[HeldBack] = Counter()
+    for trial in state.trials.values():
+        if trial.has_ended:
+            continue
+        checkpoints = (state.checkpoints[uri] for uri in state.trial_uris.get(trial.trial_id, []))
+        kept = [one for one in checkpoints if one.state == "stored" and one.uri not in evicted]
+        for checkpoint in kept:
+            if checkpoint.pinned:
+                counts["pinned"] += 1
+            elif not may_evict(checkpoint.uri):
+                counts["out_of_reach"] += 1
+            elif not may_retry(checkpoint.failures, checkpoint.failed_at, now):
+                counts["refused"] += 1
+            else:
+                counts["running"] += 1
+        counts["running"] += trial.status == "running" and not kept
+    return {reason: number for reason, number in sorted(counts.items()) if number}

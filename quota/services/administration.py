@@ -40,7 +40,8 @@ class Administration:
     def add_store(self, uri: str, *, take_over: bool = False) -> Store:
         """Allow deletion below a root, and mark it, so that no other place can pass for it.
 
-        A root that is a store already and has lost its mark (its disk was replaced, say) is marked anew.
+        Where it is a store already, nothing changes; but one that has lost its mark (its disk was replaced, say) is
+        marked anew.
 
         Args:
             uri: The root.
@@ -48,7 +49,7 @@ class Administration:
 
         Raises:
             PathRefused: the root is no URI, there is nothing, or the database lies below it.
-            StateRefused: it is a store already, overlaps one, or is another database's.
+            StateRefused: it overlaps a store, or is another database's.
             StoreError: it cannot be read or marked.
         """
         payload = recheck(StoreAdded(uri=uri, store_id=new_id()))
@@ -60,8 +61,12 @@ class Administration:
         with self._appender.log.locked([DEPLOYMENT_STREAM]) as streams:
             stream = streams[DEPLOYMENT_STREAM]
             known = self._projector.look_at_deployment(stream.connection)
+            marks = opened.marks()
+            store = known.stores.get(uri)
+            if store is not None and store.store_id == marks.own:
+                return store
             _refuse_overlap(known, uri)
-            _refuse_marks(known, uri, opened.marks(), take_over=take_over)
+            _refuse_marks(known, uri, marks, take_over=take_over)
             self._appender.log.add(stream, prepared)
             opened.mark(payload.store_id)
             return self._projector.store_deployment(stream).stores[uri]
@@ -131,8 +136,6 @@ def _refuse_marks(known: DeploymentState, uri: str, marks: Marks, *, take_over: 
     """Refuse a place that is, or lies in, a store under another name, or a store of another database."""
     in_use = {store.store_id: store.uri for store in known.stores.values()}
     ours = {store.store_id for store in known.known_stores.values()}
-    if in_use.get(marks.own or "") == uri:
-        raise StateRefused(f"store {uri}", "uri", uri, "it is a store already; nothing to do")
     for mark in filter(None, (marks.own, *marks.above)):
         if mark in in_use:
             reason = f"this place is, or lies in, the store {in_use[mark]} under another name; use that one"

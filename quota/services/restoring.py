@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from quota.domain.events import CheckpointRestored
+from quota.domain.events import CheckpointPinned, CheckpointRestored
 from quota.domain.experiment import Decision
 from quota.errors import NotFound, StateRefused
 from quota.eventlog.database import Database
@@ -49,8 +49,12 @@ class Restorer:
         self._appender = appender
         self._open_store = open_store
 
-    def restore(self, decision_id: str) -> Restored:
+    def restore(self, decision_id: str, *, pin: bool = False) -> Restored:
         """Undo one decision.
+
+        Args:
+            decision_id: Which.
+            pin: Whether to pin the checkpoint at once, before a sweep can evict it again.
 
         Raises:
             NotFound: there is no such decision.
@@ -67,6 +71,9 @@ class Restorer:
             if locked.state.checkpoints[decision.decided.uri].decision_id != decision_id:
                 raise _place_taken(decision)
             self._move_back(locked, decision)
+            if pin:
+                decided = decision.decided
+                self._appender.add(locked, CheckpointPinned(trial_id=decided.trial_id, uri=decided.uri))
             self._projector.store(locked)
         decided = decision.decided
         return Restored(experiment_id, decided.trial_id, decided.uri, decided.size_bytes)

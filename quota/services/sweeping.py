@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -19,7 +19,7 @@ from quota.domain.events import (
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.manifest import Manifest
-from quota.domain.plan import Plan, plan_experiment
+from quota.domain.plan import HeldBack, Plan, held_back, plan_experiment
 from quota.domain.policies import Candidate
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.eventlog.database import Database
@@ -62,12 +62,14 @@ class SweepReport:
         plans: The plans that it carried out.
         tally: What became of the decisions.
         exceeded: Ids of the experiments whose limits still do not hold.
+        held_back: For each of them, how many checkpoints it holds by why they cannot be evicted.
     """
 
     sweep_id: str | None = None
     plans: list[Plan] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     exceeded: list[str] = field(default_factory=list)
+    held_back: dict[str, Mapping[HeldBack, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +338,10 @@ class _Run:
         if limit is None:
             return
         with self.projector.locked([experiment_id]) as all_locked:
-            if all_locked[experiment_id].state.usage.held_checkpoints > limit.high:
+            state = all_locked[experiment_id].state
+            if state.usage.held_checkpoints > limit.high:
                 self.report.exceeded.append(experiment_id)
+                self.report.held_back[experiment_id] = held_back(state, self.appender.clock.now(), self._may_evict)
 
 
 def _may_be_claimed(state: ExperimentState, candidate: Candidate, manifest: Manifest) -> bool:

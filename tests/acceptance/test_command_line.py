@@ -13,7 +13,7 @@ import pytest
 import quota
 from quota.cli import main
 
-SWEPT = "1 evicted, 0 purged (0 B freed), 0 failed, 0 cancelled\n"
+SWEPT = "1 evicted into the trash, which keeps them for 1h; 0 purged, 0 B freed; 0 failed, 0 cancelled\n"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def test_pinned_checkpoints_leave_the_limit_exceeded(run: Run, paused: Path) -> 
         assert run("pin", "asha", trial_id).code == 0
     swept = run("sweep")
     assert swept.code == 3
-    assert "experiment asha is still above its limit" in swept.err
+    assert "experiment asha is still above its limit: it holds 2 pinned\n" in swept.err
     assert run("sweep", "--json").data["exceeded"] == ["asha"]
     assert run("unpin", "asha", "1").code == 0
     assert run("sweep", "--trash-retention", "0").code == 0
@@ -203,7 +203,7 @@ def test_errors_are_messages(run: Run, arguments: list[str], code: int, message:
         (["restore", "019953f2-5d6c-7c3e-8a41-0b6f9d2e7a10"], "there is none; `ckpt-quota evictions` lists them"),
         (["restore", "nonsense"], "there is none; `ckpt-quota evictions` lists them"),
         (["limit", "remove", "-e", "asha"], "limit of experiment:asha: there is none"),
-        (["limit", "set", "--checkpoints", "0"], "field `high` is 0: expected `int` >= 1"),
+        (["limit", "set", "--checkpoints", "0"], "Invalid value for '--checkpoints': 0 is not in the range x>=1"),
         (["limit", "set", "--checkpoints", "5", "--low", "6"], "must not be above the high one, which is 5"),
         (["store", "add", "missing"], "missing"),
         (["store", "add", "/"], "/"),

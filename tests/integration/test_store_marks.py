@@ -13,6 +13,7 @@ import pytest
 from quota.bootstrap import Services, open_store
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
+from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import PathRefused, StateRefused, StoreError
 from quota.services.sweeping import SweepOrder
 from quota_local import open_store as open_local_store
@@ -108,9 +109,11 @@ def test_a_trash_that_was_emptied_by_hand_needs_the_operators_word(services: Ser
 
 def test_a_store_is_added_once(services: Services, root: Path) -> None:
     add(services, root)
-    with pytest.raises(StateRefused, match="it is a store already; nothing to do"):
-        add(services, root)
-    assert len(services.administration.look().stores) == 1
+    (store,) = services.administration.look().stores.values()
+    add(services, root)
+    assert list(services.administration.look().stores.values()) == [store]
+    with services.database.read() as connection:
+        assert services.log.position(connection, DEPLOYMENT_STREAM) == 1
 
 
 def test_a_store_that_was_removed_can_be_added_again(services: Services, root: Path) -> None:

@@ -131,7 +131,7 @@ def test_handles(database_url: str) -> None:
             def save(location: str = location) -> object:
                 return saved("7", location=location, size_bytes=1, resource=1)
 
-            trial.refuses(PathRefused, save, "(checkpoint_saved of one)", "field `uri` is ", said)
+            trial.refuses(PathRefused, save, "checkpoint_saved of trial 7 of experiment one: field `uri` is ", said)
         other = ExperimentHandle(trial.services, "tester", "e\u0301")
         trial.refuses(IdentityRefused, lambda: other.record(_registered()), "normalise it (NFC)")
         assert as_uri("/a/b") == "file:///a/b"

@@ -9,7 +9,7 @@ import pytest
 
 from bad_input import event, experiment, send
 from quota.domain.events import LimitSet, PolicyParameters
-from quota.errors import BadInput, DatabaseUnavailable, PathRefused, SettingsRefused, StateRefused, StoreError
+from quota.errors import BadInput, DatabaseUnavailable, PathRefused, SettingsRefused, StoreError
 from quota.eventlog.database import Database, parse_url
 from quota.services.sweeping import SweepOrder
 from quota.settings import load_settings
@@ -161,13 +161,6 @@ def test_store_root_is_refused(sqlite_url: str, uri: str, message: str) -> None:
 def test_store_above_the_database(sqlite_url: str, tmp_path: Path) -> None:
     with experiment(sqlite_url) as services, pytest.raises(PathRefused, match="the database's own file lies below"):
         services.administration.add_store(tmp_path.parent.as_uri())
-
-
-def test_store_that_is_one_already(sqlite_url: str) -> None:
-    with experiment(sqlite_url) as services:
-        services.administration.add_store("memory://store/")
-        with pytest.raises(StateRefused, match="it is a store already; nothing to do"):
-            services.administration.add_store("memory://store/")
 
 
 def test_every_refusal_is_of_the_family() -> None:

@@ -63,8 +63,16 @@ def test_what_does_not_fit_what_the_trial_does(database_url: str) -> None:
         ended = {"trial_id": "8"}
         send(services, event("trial_started", ended), event("trial_stopped", ended))
         for type_name, data, message in (
-            ("trial_started", {"trial_id": "7"}, "the trial has started already and is running; a trial starts once"),
-            ("trial_started", ended, "the trial has started already and is stopped; a trial starts once"),
+            (
+                "trial_started",
+                {"trial_id": "7"},
+                "the trial has started already and is running; a trial starts once, later it is resumed",
+            ),
+            (
+                "trial_started",
+                ended,
+                "the trial has started already and is stopped; a trial starts once, later it is resumed",
+            ),
             ("trial_paused", PAUSED | ended, "only a running trial can be paused, this one is stopped"),
             ("trial_resumed", ended | {"level": 1}, "only a paused trial can be resumed, this one is stopped"),
             ("trial_resumed", {"trial_id": "7", "level": 1}, "only a paused trial can be resumed, this one is running"),
