@@ -11,6 +11,7 @@ from typing import cast
 
 from quota.errors import SettingsRefused, StoreError
 from quota.eventlog.database import Database
+from quota.eventlog.leases import Leases
 from quota.eventlog.log import EventLog
 from quota.eventlog.schema import require_head
 from quota.ports import CheckpointStore, Clock
@@ -73,6 +74,7 @@ class Services:
     projector: Projector
     recorder: Recorder
     planner: Planner
+    leases: Leases
     sweeper: Sweeper
     restorer: Restorer
     administration: Administration
@@ -117,13 +119,15 @@ def assemble(database: Database, actor: str, clock: Clock, opener: OpenStore) ->
     log = EventLog(database)
     projector = Projector(log)
     appender = Appender(log, clock, actor)
+    leases = Leases(database, actor)
     return Services(
         database=database,
         log=log,
         projector=projector,
         recorder=Recorder(appender, projector, Rescuer(appender, projector, opener)),
         planner=Planner(database, projector, clock),
-        sweeper=Sweeper(database, projector, appender, opener, software_version()),
+        leases=leases,
+        sweeper=Sweeper(database, projector, appender, opener, leases, software_version()),
         restorer=Restorer(database, projector, appender, opener),
         administration=Administration(database, projector, appender, opener),
         rebuilder=Rebuilder(database, log),

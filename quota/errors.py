@@ -87,6 +87,14 @@ class ProjectionDiverged(QuotaError):
     """The projections are not the fold of the log. `ckpt-quota rebuild` makes them anew."""
 
 
+class LeaseHeld(QuotaError):
+    """Another process is doing what only one may do at a time."""
+
+
+class LeaseLost(QuotaError):
+    """This process took too long, and another one has taken its place. Nothing more is deleted by this one."""
+
+
 class StoreError(QuotaError):
     """A store could not do what it was asked; the message names the store, the path and the cause."""
 

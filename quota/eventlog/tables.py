@@ -73,6 +73,18 @@ checkpoint_locations = Table(
 )
 """Whose each location is, over all experiments: no two of them may overlap, or evicting one would take another."""
 
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", BytewiseText, primary_key=True),
+    Column("token", BigInteger, nullable=False),
+    Column("holder", Text),
+    Column("process", Text),
+    Column("acquired_at", Instant),
+    Column("expires_at", Instant),
+)
+"""Who may do what only one process may do at a time. The token rises with each holder."""
+
 IMMUTABLE = "events are never changed: the log is append-only"
 
 SQLITE_TRIGGERS = {

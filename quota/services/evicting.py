@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,14 +14,17 @@ from quota.domain.events import (
     CheckpointTrashed,
     Event,
     EvictionCancelled,
+    EvictionDecided,
     EvictionFailed,
     PurgeDecided,
 )
 from quota.domain.experiment import Decision, ExperimentState, may_retry
-from quota.errors import CheckpointGone, PathRefused, StoreError
-from quota.projections.projector import Projector
+from quota.errors import CheckpointGone, PathRefused, QuotaError, StoreError
 from quota.services.appending import Appender
+from quota.services.fencing import FencedStreams
 from quota.services.stores import Stores
+
+logger = logging.getLogger(__name__)
 
 _LONGEST_ERROR = 2_000
 _MOVES_A_LOCK = 32
@@ -71,12 +75,13 @@ class Evictor:
 
     Args:
         appender: In whose name.
-        projector: Gives the locks and states.
+        streams: Gives the locks and states.
     """
 
-    def __init__(self, appender: Appender, projector: Projector) -> None:
+    def __init__(self, appender: Appender, streams: FencedStreams) -> None:
         self._appender = appender
-        self._projector = projector
+        self._streams = streams
+        self._projector = streams.projector
 
     def has_work(self, experiment_id: str, stores: Stores, retention: timedelta) -> bool:
         """Tell whether earlier sweeps left anything to do: claims to settle, or trash that is due."""
@@ -91,17 +96,34 @@ class Evictor:
         """Move all claimed checkpoints to the trash, as far as their claims still hold."""
         pending = self._decisions(experiment_id, self._to_settle)
         for start in range(0, len(pending), _MOVES_A_LOCK):
-            with self._projector.locked([experiment_id]) as all_locked:
-                locked = all_locked[experiment_id]
-                stores.look_at(self._projector.held_deployment(locked.stream.connection))
-                for decision_id in pending[start : start + _MOVES_A_LOCK]:
-                    decision = locked.state.decisions.get(decision_id)
-                    if decision is not None and decision.outcome == "claimed":
-                        event = _settled(locked.state, decision, stores)
-                        self._appender.add(locked, event)
-                        tally.note(event)
-                    moved()
-                self._projector.store(locked)
+            batch = pending[start : start + _MOVES_A_LOCK]
+            trashed: list[EvictionDecided] = []
+            try:
+                self._settle(experiment_id, batch, stores, tally, moved, trashed)
+            except QuotaError:
+                _put_back(trashed, stores)
+                raise
+
+    def _settle(
+        self,
+        experiment_id: str,
+        decision_ids: Sequence[str],
+        stores: Stores,
+        tally: Tally,
+        moved: Callable[[], None],
+        trashed: list[EvictionDecided],
+    ) -> None:
+        """Settle claims in one transaction, and note in `trashed` what was moved by it."""
+        with self._streams.locked(experiment_id) as locked:
+            stores.look_at(self._projector.held_deployment(locked.stream.connection))
+            for decision_id in decision_ids:
+                decision = locked.state.decisions.get(decision_id)
+                if decision is not None and decision.outcome == "claimed":
+                    event = _settled(locked.state, decision, stores, trashed)
+                    self._appender.add(locked, event)
+                    tally.note(event)
+                moved()
+            self._projector.store(locked)
 
     def purge_trash(self, experiment_id: str, stores: Stores, retention: timedelta, tally: Tally) -> None:
         """Delete for good what has been in the trash for longer than `retention`, and finish purges begun."""
@@ -109,9 +131,8 @@ class Evictor:
         if not due:
             return
         begun = self._begin_purges(experiment_id, due, stores, tally)
-        ended = [_purged(decision, stores) for decision in begun]
-        with self._projector.locked([experiment_id]) as all_locked:
-            locked = all_locked[experiment_id]
+        ended = [self._purged(decision, stores) for decision in begun]
+        with self._streams.locked(experiment_id) as locked:
             for event in ended:
                 # Another sweeper may have finished the same purge meanwhile.
                 if event.decision_id in locked.state.decisions:
@@ -122,8 +143,7 @@ class Evictor:
     def _begin_purges(self, experiment_id: str, due: Sequence[str], stores: Stores, tally: Tally) -> list[Decision]:
         """Commit the point from which on a resume is told that the checkpoints are gone."""
         begun: list[Decision] = []
-        with self._projector.locked([experiment_id]) as all_locked:
-            locked = all_locked[experiment_id]
+        with self._streams.locked(experiment_id) as locked:
             stores.look_at(self._projector.held_deployment(locked.stream.connection))
             for decision_id in due:
                 decision = locked.state.decisions.get(decision_id)
@@ -138,6 +158,16 @@ class Evictor:
                 begun.append(decision)
             self._projector.store(locked)
         return begun
+
+    def _purged(self, decision: Decision, stores: Stores) -> CheckpointPurged | EvictionFailed:
+        self._streams.lease.keep()
+        decided = decision.decided
+        ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+        try:
+            stores.at(decided.store_uri).purge(decided.decision_id, decided.manifest)
+        except (StoreError, PathRefused) as error:
+            return EvictionFailed(**ids, step="purge", error=_said(error))
+        return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)
 
     def _to_settle(self, _: ExperimentState, decision: Decision) -> bool:
         now = self._appender.clock.now()
@@ -157,8 +187,8 @@ class Evictor:
         return is_due
 
     def _decisions(self, experiment_id: str, wanted: Callable[[ExperimentState, Decision], bool]) -> list[str]:
-        with self._projector.locked([experiment_id]) as all_locked:
-            state = all_locked[experiment_id].state
+        with self._streams.locked(experiment_id) as locked:
+            state = locked.state
             return [decision_id for decision_id, decision in state.decisions.items() if wanted(state, decision)]
 
 
@@ -186,7 +216,7 @@ def _may_be_purged(state: ExperimentState, decision: Decision, stores: Stores) -
     return decision.outcome == "purging"
 
 
-def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Event:
+def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed: list[EvictionDecided]) -> Event:
     """Do the store's part of a claim, under the stream's lock, and return what to record.
 
     Where the store does not even say whether a sweep that was killed has moved the checkpoint, the claim stays open,
@@ -203,7 +233,10 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores) -> Even
     try:
         store = stores.at(decided.store_uri)
         if reason is None:
+            was_there = store.trashed(decided.decision_id)
             store.trash(decided.uri, decided.decision_id, decided.manifest)
+            if not was_there:
+                trashed.append(decided)
             return CheckpointTrashed(**ids)
         if store.trashed(decided.decision_id):
             # A sweep was killed between the move and its record, and then the claim lost its reason.
@@ -239,14 +272,17 @@ def _purge_or_restored(decision: Decision, stores: Stores) -> Event:
     return PurgeDecided(**ids)
 
 
-def _purged(decision: Decision, stores: Stores) -> CheckpointPurged | EvictionFailed:
-    decided = decision.decided
-    ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
-    try:
-        stores.at(decided.store_uri).purge(decided.decision_id, decided.manifest)
-    except (StoreError, PathRefused) as error:
-        return EvictionFailed(**ids, step="purge", error=_said(error))
-    return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)
+def _put_back(trashed: Sequence[EvictionDecided], stores: Stores) -> None:
+    """Undo moves whose record was not committed.
+
+    This process may have been frozen before the moves, until its lease and its transaction were gone and a resume was
+    promised what it has moved now.
+    """
+    for decided in trashed:
+        try:
+            stores.at(decided.store_uri).restore(decided.uri, decided.decision_id)
+        except (StoreError, PathRefused) as error:
+            logger.warning("checkpoint %s stays in the trash: %s", decided.uri, error)
 
 
 def _said(error: Exception) -> str:

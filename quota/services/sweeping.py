@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -23,10 +24,12 @@ from quota.domain.plan import HeldBack, Plan, held_back, plan_experiment
 from quota.domain.policies import Candidate
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.eventlog.database import Database
+from quota.eventlog.leases import Leases
 from quota.eventlog.log import Prepared
 from quota.projections.projector import Projector
 from quota.services.appending import Appender
 from quota.services.evicting import Evictor, Tally, objection
+from quota.services.fencing import SWEEP_LEASE, FencedStreams
 from quota.services.ids import new_id
 from quota.services.stores import OpenStore, Stores
 
@@ -79,10 +82,12 @@ class SweepOrder:
     Attributes:
         parameters: The policy.
         retention: For how long what was evicted can be restored; zero deletes it at once.
+        lease_term: For how long a sweeper that says nothing is waited for by the next one.
     """
 
     parameters: PolicyParameters
     retention: timedelta
+    lease_term: timedelta = timedelta(minutes=1)
 
 
 class Sweeper:
@@ -93,6 +98,7 @@ class Sweeper:
         projector: Gives the locks and states.
         appender: In whose name.
         open_store: Opens a store.
+        leases: Sees to it that one process sweeps at a time.
         software_version: Is recorded with each sweep.
     """
 
@@ -102,12 +108,14 @@ class Sweeper:
         projector: Projector,
         appender: Appender,
         open_store: OpenStore,
+        leases: Leases,
         software_version: str,
     ) -> None:
         self._database = database
         self._projector = projector
         self._appender = appender
         self._open_store = open_store
+        self._leases = leases
         self._software_version = software_version
 
     def sweep(self, experiment_ids: Sequence[str], order: SweepOrder, progress: Progress | None = None) -> SweepReport:
@@ -116,38 +124,45 @@ class Sweeper:
         Raises:
             DatabaseUnavailable: the database went away; what was claimed is finished by the next sweep.
             ProjectionDiverged: the log and the projections disagree; nothing more is deleted.
+            LeaseHeld: another process sweeps.
+            LeaseLost: this process took too long, and another one has taken over.
         """
-        run = self._run(order, progress)
-        for experiment_id in experiment_ids:
-            run.sweep(experiment_id)
-        run.finish()
-        return run.report
+        with self._running(order, progress) as run:
+            for experiment_id in experiment_ids:
+                run.sweep(experiment_id)
+            run.finish()
+            return run.report
 
     def plan(self, experiment_id: str, parameters: PolicyParameters) -> Plan | None:
         """Return what a sweep would do now for one experiment; None where it has no limit."""
-        return self._run(SweepOrder(parameters, timedelta()), None).plan(experiment_id)
+        with self._running(SweepOrder(parameters, timedelta()), None) as run:
+            return run.plan(experiment_id)
 
     def carry_out(self, plan: Plan, order: SweepOrder, progress: Progress | None = None) -> SweepReport:
         """Evict what `plan` names, as far as it still may be evicted, and purge what is due."""
-        run = self._run(order, progress)
-        run.carry_out(plan)
-        run.purge(plan.experiment_id)
-        run.finish()
-        return run.report
+        with self._running(order, progress) as run:
+            run.carry_out(plan)
+            run.purge(plan.experiment_id)
+            run.finish()
+            return run.report
 
-    def _run(self, order: SweepOrder, progress: Progress | None) -> _Run:
-        with self._database.read() as connection:
-            deployment = self._projector.look_at_deployment(connection)
-        return _Run(
-            projector=self._projector,
-            appender=self._appender,
-            evictor=Evictor(self._appender, self._projector),
-            deployment=deployment,
-            stores=Stores(deployment, self._open_store),
-            order=order,
-            progress=progress or Silent(),
-            software_version=self._software_version,
-        )
+    @contextmanager
+    def _running(self, order: SweepOrder, progress: Progress | None) -> Iterator[_Run]:
+        with self._leases.held(SWEEP_LEASE, order.lease_term) as lease:
+            with self._database.read() as connection:
+                deployment = self._projector.look_at_deployment(connection)
+            streams = FencedStreams(self._projector, lease)
+            yield _Run(
+                streams=streams,
+                projector=self._projector,
+                appender=self._appender,
+                evictor=Evictor(self._appender, streams),
+                deployment=deployment,
+                stores=Stores(deployment, self._open_store),
+                order=order,
+                progress=progress or Silent(),
+                software_version=self._software_version,
+            )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -158,6 +173,7 @@ class _Run:
         set_aside: Checkpoints that could not even be looked at in this sweep.
     """
 
+    streams: FencedStreams
     projector: Projector
     appender: Appender
     evictor: Evictor
@@ -183,8 +199,7 @@ class _Run:
     def plan(self, experiment_id: str) -> Plan | None:
         """Plan under the lock, and store what the projections have caught up with."""
         limit = self.deployment.limit_for(experiment_id)
-        with self.projector.locked([experiment_id]) as all_locked:
-            locked = all_locked[experiment_id]
+        with self.streams.locked(experiment_id) as locked:
             self.projector.store(locked)
             if limit is None or locked.state.experiment is None:
                 return None
@@ -247,6 +262,7 @@ class _Run:
         )
 
     def _record(self, payload: Event) -> None:
+        self.streams.lease.keep()
         prepared = Prepared.of(self.appender.event(DEPLOYMENT_STREAM, payload))
         with self.appender.log.locked([DEPLOYMENT_STREAM]) as streams:
             self.appender.log.add(streams[DEPLOYMENT_STREAM], prepared)
@@ -262,6 +278,7 @@ class _Run:
         missing: list[Candidate] = []
         for candidate in plan.evictions:
             uri = candidate.uri
+            self.streams.lease.keep()
             try:
                 manifest = self.stores.holding(uri).manifest(uri)
                 if candidate.is_running and manifest.written_after(candidate.saved_at):
@@ -280,8 +297,7 @@ class _Run:
         return listed, len(listed) == len(plan.evictions)
 
     def _record_missing(self, experiment_id: str, missing: Sequence[Candidate]) -> None:
-        with self.projector.locked([experiment_id]) as all_locked:
-            locked = all_locked[experiment_id]
+        with self.streams.locked(experiment_id) as locked:
             for candidate in missing:
                 # Its trial may have been resumed meanwhile and have written it again.
                 if objection(locked.state, candidate.uri, candidate.saved_position) is None:
@@ -290,8 +306,7 @@ class _Run:
 
     def _claim(self, plan: Plan, listed: Sequence[tuple[Candidate, Manifest]]) -> None:
         """Commit the decisions with all their inputs, before any byte is touched."""
-        with self.projector.locked([plan.experiment_id]) as all_locked:
-            locked = all_locked[plan.experiment_id]
+        with self.streams.locked(plan.experiment_id) as locked:
             self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
             for place, (candidate, manifest) in enumerate(listed, start=1):
                 root = self.stores.root_of(candidate.uri)
@@ -337,8 +352,8 @@ class _Run:
         limit = self.deployment.limit_for(experiment_id)
         if limit is None:
             return
-        with self.projector.locked([experiment_id]) as all_locked:
-            state = all_locked[experiment_id].state
+        with self.streams.locked(experiment_id) as locked:
+            state = locked.state
             if state.usage.held_checkpoints > limit.high:
                 self.report.exceeded.append(experiment_id)
                 self.report.held_back[experiment_id] = held_back(state, self.appender.clock.now(), self._may_evict)

@@ -203,7 +203,6 @@ def test_errors_are_messages(run: Run, arguments: list[str], code: int, message:
         (["restore", "019953f2-5d6c-7c3e-8a41-0b6f9d2e7a10"], "there is none; `ckpt-quota evictions` lists them"),
         (["restore", "nonsense"], "there is none; `ckpt-quota evictions` lists them"),
         (["limit", "remove", "-e", "asha"], "limit of experiment:asha: there is none"),
-        (["limit", "set", "--checkpoints", "0"], "Invalid value for '--checkpoints': 0 is not in the range x>=1"),
         (["limit", "set", "--checkpoints", "5", "--low", "6"], "must not be above the high one, which is 5"),
         (["store", "add", "missing"], "missing"),
         (["store", "add", "/"], "/"),
@@ -221,6 +220,21 @@ def test_refusals_are_messages(run: Run, paused: Path, arguments: list[str], mes
     assert message in answer.err
     told = json.loads(run(*arguments, "--json").err) if arguments[:2] != ["audit", "export"] else {"message": message}
     assert message in told["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["limit", "set", "--checkpoints", "0"], "--checkpoints"),
+        (["limit", "set"], "--checkpoints"),
+        (["evictions", "--outcome", "evicted"], "--outcome"),
+        (["swep"], "swep"),
+    ],
+)
+def test_wrong_usage_is_told_apart(run: Run, arguments: list[str], named: str) -> None:
+    answer = run(*arguments)
+    assert (answer.code, answer.out) == (2, "")
+    assert named in answer.err
 
 
 def test_version_and_help(run: Run) -> None:

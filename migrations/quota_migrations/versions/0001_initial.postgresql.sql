@@ -130,6 +130,16 @@ CREATE TABLE flags (
     CONSTRAINT pk_flags PRIMARY KEY (experiment_id, position, reason)
 )
 --
+CREATE TABLE leases (
+    name TEXT COLLATE "C" NOT NULL,
+    token BIGINT NOT NULL,
+    holder TEXT,
+    process TEXT,
+    acquired_at TIMESTAMP WITH TIME ZONE,
+    expires_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_leases PRIMARY KEY (name)
+)
+--
 CREATE TABLE limits (
     scope TEXT COLLATE "C" NOT NULL,
     measure TEXT NOT NULL,

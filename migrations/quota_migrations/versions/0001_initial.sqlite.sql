@@ -126,6 +126,16 @@ CREATE TABLE flags (
     CONSTRAINT pk_flags PRIMARY KEY (experiment_id, position, reason)
 )
 --
+CREATE TABLE leases (
+    name TEXT NOT NULL,
+    token BIGINT NOT NULL,
+    holder TEXT,
+    process TEXT,
+    acquired_at VARCHAR(27),
+    expires_at VARCHAR(27),
+    CONSTRAINT pk_leases PRIMARY KEY (name)
+)
+--
 CREATE TABLE limits (
     scope TEXT NOT NULL,
     measure TEXT NOT NULL,

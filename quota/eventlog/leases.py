@@ -1,0 +1,149 @@
+"""Leases: what only one process may do at a time, over all hosts, by the database's clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic
+
+from sqlalchemy import Connection, select, text, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from quota.errors import DatabaseUnavailable, LeaseHeld, LeaseLost
+from quota.eventlog.database import Database
+from quota.eventlog.processes import has_ended, this_process
+from quota.eventlog.tables import leases
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Who holds a lease.
+
+    Attributes:
+        name: The lease.
+        holder: Who holds it.
+        token: Rises with each holder.
+        acquired_at: Since when, by the database's clock.
+        expires_at: Until when, unless it is renewed.
+    """
+
+    name: str
+    holder: str
+    token: int
+    acquired_at: datetime
+    expires_at: datetime
+
+
+class Lease:
+    """A lease that was acquired, and may be lost to another process once it has expired.
+
+    Args:
+        database: Where it is kept.
+        name: Its name.
+        token: The fencing token that it was acquired with.
+        term: For how long each renewal holds.
+    """
+
+    def __init__(self, database: Database, name: str, token: int, term: timedelta) -> None:
+        self._database = database
+        self._name = name
+        self._token = token
+        self._term = term
+        self._renewed = monotonic()
+
+    def require(self, connection: Connection) -> None:
+        """Renew the lease in the caller's transaction; nobody else acquires it before that ends.
+
+        On PostgreSQL the server ends the transaction of a process that says nothing for as long as the term: one that
+        was frozen under a lock keeps nobody waiting for longer, and commits nothing when it wakes.
+
+        Raises:
+            LeaseLost: another process has acquired it.
+        """
+        now = self._database.now(connection)
+        mine = update(leases).where(leases.c.name == self._name, leases.c.token == self._token)
+        if connection.execute(mine.values(expires_at=now + self._term)).rowcount != 1:
+            raise LeaseLost(
+                f"lease {self._name}: another process has taken it, as this one did not renew it within {self._term}; "
+                "what was begun is finished there"
+            )
+        self._renewed = monotonic()
+        if not self._database.is_sqlite:
+            milliseconds = int(self._term / timedelta(milliseconds=1))
+            connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"))
+
+    def keep(self) -> None:
+        """Renew the lease in a transaction of its own, if a third of its term has passed.
+
+        Raises:
+            LeaseLost: another process has acquired it.
+        """
+        if monotonic() - self._renewed < self._term.total_seconds() / 3:
+            return
+        with self._database.write() as connection:
+            self.require(connection)
+
+    def release(self) -> None:
+        """Give the lease back, if it is still ours."""
+        mine = update(leases).where(leases.c.name == self._name, leases.c.token == self._token)
+        with self._database.write() as connection:
+            connection.execute(mine.values(holder=None, process=None, expires_at=None))
+
+
+class Leases:
+    """Acquires leases for this process.
+
+    Args:
+        database: Where they are kept.
+        holder: Who this process says it is.
+    """
+
+    def __init__(self, database: Database, holder: str) -> None:
+        self._database = database
+        self._holder = holder
+
+    @contextmanager
+    def held(self, name: str, term: timedelta) -> Iterator[Lease]:
+        """Hold a lease for a block.
+
+        Raises:
+            LeaseHeld: another process holds it, and has neither let it expire nor ended on this host.
+        """
+        lease = Lease(self._database, name, self._acquired(name, term), term)
+        try:
+            yield lease
+        finally:
+            # A database that went away gives the lease back by itself, once it expires.
+            with suppress(DatabaseUnavailable):
+                lease.release()
+
+    def look(self, connection: Connection, name: str) -> Holding | None:
+        """Return who holds a lease; None where nobody does."""
+        row = connection.execute(select(leases).where(leases.c.name == name)).first()
+        if row is None or row.holder is None or row.expires_at <= self._database.now(connection):
+            return None
+        return Holding(row.name, row.holder, row.token, row.acquired_at, row.expires_at)
+
+    def _acquired(self, name: str, term: timedelta) -> int:
+        insert_new = (sqlite.insert if self._database.is_sqlite else postgresql.insert)(leases)
+        with self._database.write() as connection:
+            connection.execute(insert_new.on_conflict_do_nothing(), {"name": name, "token": 0})
+            row = connection.execute(select(leases).where(leases.c.name == name).with_for_update()).one()
+            now = self._database.now(connection)
+            if row.holder is not None and row.expires_at > now and not has_ended(row.process):
+                raise LeaseHeld(
+                    f"lease {name}: {row.holder} holds it since {row.acquired_at:%Y-%m-%d %H:%M:%S} UTC; "
+                    "wait until that process is done, or for as long as its lease holds after it was killed"
+                )
+            token: int = row.token + 1
+            taken = {
+                "token": token,
+                "holder": self._holder,
+                "process": this_process(),
+                "acquired_at": now,
+                "expires_at": now + term,
+            }
+            connection.execute(update(leases).where(leases.c.name == name), taken)
+        return token

@@ -1,0 +1,217 @@
+"""One process sweeps at a time, and one that took too long deletes nothing more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import text, update
+
+from quota.errors import DatabaseUnavailable, LeaseHeld, LeaseLost
+from quota.eventlog.database import Database
+from quota.eventlog.leases import Leases
+from quota.eventlog.processes import has_ended, this_process
+from quota.eventlog.tables import leases
+from quota.services.fencing import SWEEP_LEASE
+from support import create_schema
+from sweeps import AT_ONCE, Sweeps, refusing, silent, sweeps_over, uri_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from quota.eventlog.log import LockedStream
+
+TERM = timedelta(minutes=1)
+HOLD_UNTIL_KILLED = """
+import sys, time
+from datetime import timedelta
+from quota.eventlog.database import Database
+from quota.eventlog.leases import Leases
+with Leases(Database(sys.argv[1]), "another").held("sweep", timedelta(hours=1)):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    create_schema(database_url)
+    with closing(Database(database_url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def sweeps(database_url: str) -> Iterator[Sweeps]:
+    create_schema(database_url)
+    with sweeps_over(database_url) as ready:
+        ready.prepare(2, high=1, low=1)
+        yield ready
+
+
+@contextmanager
+def another_process(url: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that holds the sweep's lease."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_UNTIL_KILLED, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def expire(database: Database) -> None:
+    """Let all leases run out."""
+    with database.write() as connection:
+        connection.execute(update(leases).values(expires_at=database.now(connection) - timedelta(seconds=1)))
+
+
+def steal(sweeps: Sweeps) -> None:
+    """Be the process that takes over from one that took too long."""
+    expire(sweeps.services.database)
+    holding = Leases(sweeps.services.database, "another").held(SWEEP_LEASE, TERM)
+    holding.__enter__()
+
+
+def test_a_lease_is_held_by_one(database: Database) -> None:
+    with Leases(database, "one").held("sweep", TERM), Leases(database, "one").held("another", TERM):
+        with database.read() as connection:
+            holding = Leases(database, "two").look(connection, "sweep")
+        assert holding is not None
+        assert (holding.holder, holding.token, holding.expires_at - holding.acquired_at) == ("one", 1, TERM)
+        with (
+            pytest.raises(LeaseHeld, match="lease sweep: one holds it since"),
+            Leases(database, "two").held("sweep", TERM),
+        ):
+            pass
+    with Leases(database, "two").held("sweep", TERM), database.read() as connection:
+        holding = Leases(database, "two").look(connection, "sweep")
+        assert holding is not None
+        assert (holding.holder, holding.token) == ("two", 2)
+    with database.read() as connection:
+        assert Leases(database, "two").look(connection, "sweep") is None
+
+
+def test_a_lease_that_has_expired_is_taken_over_and_lost(database: Database) -> None:
+    with Leases(database, "one").held("sweep", TERM) as lost:
+        expire(database)
+        with Leases(database, "two").held("sweep", TERM) as taken:
+            with pytest.raises(LeaseLost, match="another process has taken it"), database.write() as connection:
+                lost.require(connection)
+            with database.write() as connection:
+                taken.require(connection)
+            lost.release()
+            with database.read() as connection:
+                assert Leases(database, "one").look(connection, "sweep") is not None
+
+
+def test_a_lease_that_has_expired_and_that_nobody_took_is_renewed(database: Database) -> None:
+    with Leases(database, "one").held("sweep", TERM) as lease:
+        expire(database)
+        with database.write() as connection:
+            lease.require(connection)
+        with database.read() as connection:
+            assert Leases(database, "two").look(connection, "sweep") is not None
+
+
+def test_a_process_of_this_host_that_was_killed_is_not_waited_for(database: Database, database_url: str) -> None:
+    with another_process(database_url) as process:
+        with pytest.raises(LeaseHeld, match="another holds it"), Leases(database, "one").held("sweep", TERM):
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        with Leases(database, "one").held("sweep", TERM):
+            pass
+
+
+def test_whether_a_process_has_ended_is_said_of_this_boot_only() -> None:
+    own = this_process()
+    assert own is not None
+    assert not has_ended(own)
+    place, pid, started = own.rsplit(" ", 2)
+    assert has_ended(f"{place} {pid} {int(started) - 1}")
+    assert has_ended(f"{place} {2**22 + 1} {started}")
+    assert not has_ended(f"another{place} {pid} {int(started) - 1}")
+    assert not has_ended(None)
+
+
+def test_no_second_sweep_runs_beside_the_first(sweeps: Sweeps) -> None:
+    before = len(sweeps.events())
+    with Leases(sweeps.services.database, "another").held(SWEEP_LEASE, TERM), pytest.raises(LeaseHeld):
+        sweeps.sweep(AT_ONCE)
+    assert len(sweeps.events()) == before
+    assert sweeps.sweep(AT_ONCE).tally.purged == 1
+
+
+@pytest.mark.parametrize("step", ["before manifest", "before purge"])
+def test_a_sweeper_that_lost_its_lease_stops(sweeps: Sweeps, step: str) -> None:
+    def hook(now: str, _: str) -> None:
+        if now == step:
+            sweeps.store.hook = silent
+            steal(sweeps)
+
+    sweeps.store.hook = hook
+    with pytest.raises(LeaseLost):
+        sweeps.sweep(AT_ONCE)
+    assert sweeps.types()[-1:] == ([] if step == "before manifest" else ["purge_decided"])
+    expire(sweeps.services.database)
+    sweeps.sweep(AT_ONCE)
+    assert sweeps.checkpoint("2").state == "purged"
+    sweeps.check_settled()
+
+
+def test_a_move_whose_record_is_not_committed_is_undone(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = sweeps.services.log.flush
+
+    def failing(stream: LockedStream) -> None:
+        if any(row["type"] == "checkpoint_trashed" for row in stream.pending):
+            raise DatabaseUnavailable("the session was ended while this process was frozen")
+        flush(stream)
+
+    monkeypatch.setattr(sweeps.services.log, "flush", failing)
+    with pytest.raises(DatabaseUnavailable):
+        sweeps.sweep()
+    assert sweeps.store.contents(uri_of("2")) is not None
+    monkeypatch.undo()
+    assert sweeps.checkpoint("2").state == "claimed"
+    assert sweeps.resume("2").checkpoint is not None
+    sweeps.check_settled()
+
+
+def test_a_move_that_cannot_be_undone_is_finished_by_the_next_sweep(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flush = sweeps.services.log.flush
+
+    def failing(stream: LockedStream) -> None:
+        if any(row["type"] == "checkpoint_trashed" for row in stream.pending):
+            sweeps.store.hook = refusing("before restore")
+            raise DatabaseUnavailable("the session was ended while this process was frozen")
+        flush(stream)
+
+    monkeypatch.setattr(sweeps.services.log, "flush", failing)
+    with pytest.raises(DatabaseUnavailable):
+        sweeps.sweep()
+    monkeypatch.undo()
+    sweeps.store.hook = silent
+    sweeps.sweep()
+    assert sweeps.checkpoint("2").state == "trashed"
+    sweeps.check_settled(open_decisions=1)
+
+
+def test_the_server_ends_a_transaction_that_says_nothing(postgresql_url: str) -> None:
+    create_schema(postgresql_url)
+    with closing(Database(postgresql_url)) as database, Leases(database, "one").held("sweep", TERM) as lease:
+        with database.write() as connection:
+            lease.require(connection)
+            assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "1min"
+        with database.write() as connection:
+            assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "0"
