@@ -191,6 +191,17 @@ class ExperimentHandle:
         event = self.event(TrialResumed(trial_id=trial_id, level=level), occurred_at)
         return self._services.recorder.resume_trial(event).checkpoint
 
+    def promised_checkpoint(self, trial_id: str) -> LoadableCheckpoint | None:
+        """Return what `resume_trial` answered, once more: for a tuner that ended before it could load it.
+
+        Returns:
+            The checkpoint; None where the trial was to start from scratch, or has written none since it was resumed.
+
+        Raises:
+            StateRefused: the trial does not run since a resume.
+        """
+        return self._services.recorder.promised_checkpoint(self.experiment_id, trial_id)
+
     def trial_stopped(self, trial_id: str, *, occurred_at: datetime | None = None) -> Receipt:
         """Record that the tuner ended a trial."""
         return self.record(TrialStopped(trial_id=trial_id), occurred_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -69,7 +70,7 @@ def export(
     experiment_id: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its id, or _deployment.")],
     database: DatabaseOption = None,
 ) -> None:
-    """Print a stream's events, one JSON object a line, as `ckpt-quota ingest` reads them."""
+    """Print a stream's events as JSON lines in the wire form, those of sweeps included."""
     with opened(database) as (services, _):
         if experiment_id != "_deployment":
             services.queries.require(experiment_id)
@@ -87,14 +88,27 @@ def _kept(file: str) -> list[Head]:
     from quota.services.auditing import Head
 
     try:
-        lines = Path(file).read_text().splitlines()
+        text = Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsRefused("heads", "file", file, f"it cannot be read: {error}") from error
+    if text.startswith("["):
+        return _kept_as_json(text, file)
     found = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         parts = line.split("  ", maxsplit=2)
         if len(parts) != len(("hash", "position", "stream")) or not parts[1].isdecimal():
             reason = f"line {number} is no head; the file holds what `ckpt-quota audit head` printed"
             raise SettingsRefused("heads", "file", file, reason)
         found.append(Head(parts[2], int(parts[1]), parts[0]))
     return found
+
+
+def _kept_as_json(text: str, file: str) -> list[Head]:
+    from quota.errors import SettingsRefused
+    from quota.services.auditing import Head
+
+    try:
+        return [Head(one["experiment_id"], int(one["position"]), one["hash"]) for one in json.loads(text)]
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"it holds no heads ({error!r}); the file holds what `ckpt-quota audit head --json` printed"
+        raise SettingsRefused("heads", "file", file, reason) from error

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import platform
+from typing import TYPE_CHECKING
 
 import typer
 
 from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, print_table
 
+if TYPE_CHECKING:
+    from quota.bootstrap import Services
+
 _FAILED = 1
+_OUTSIDE = "SELECT count(*) AS found FROM checkpoint_inventory WHERE state = 'stored' AND store IS NULL"
+_EXCEEDED = "SELECT count(*) AS found FROM quota_usage WHERE exceeded"
+
+
+def _findings(services: Services) -> list[tuple[str, bool, str]]:
+    """Look at what is stored. That a limit is exceeded is no fault: the next sweep sees to it."""
+    outside = services.queries.ask(_OUTSIDE)[0]["found"]
+    exceeded = services.queries.ask(_EXCEEDED)[0]["found"]
+    return [
+        ("checkpoints in no store", not outside, f"{outside}, which are never evicted" if outside else "none"),
+        ("experiments above their limit", True, f"{exceeded}; see: ckpt-quota plan" if exceeded else "none"),
+    ]
 
 
 def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
@@ -35,6 +51,8 @@ def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None
             if not deployment.limits:
                 limit_advice = "none, so nothing is ever evicted; set one: ckpt-quota limit set --checkpoints N"
                 checks.append(("limits", False, limit_advice))
+            services.queries.catch_up(services.queries.experiment_ids())
+            checks += _findings(services)
             for uri, store in sorted(deployment.stores.items()):
                 try:
                     require_mark(open_store(uri), store)

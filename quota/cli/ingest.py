@@ -33,7 +33,9 @@ def _lines(file: str) -> Iterator[BinaryIO]:
 
 
 def ingest(
-    file: Annotated[str, typer.Argument(help="A file with one JSON object a line, or - for standard input.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file with one JSON object a line, or - for standard input.")
+    ],
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:

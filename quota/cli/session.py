@@ -131,7 +131,10 @@ def _plain(value: object) -> object:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Print a table; numbers to the right. Where there are no rows, print `empty`."""
+    """Print a table; numbers to the right. Where there are no rows, print `empty`.
+
+    Where the terminal is too narrow for it, each row is a paragraph: ids are there to be copied.
+    """
     from rich import box
     from rich.table import Table
 
@@ -141,10 +144,20 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(columns):
         numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(shown(value) for value in row))
-    console().print(table)
+    screen = console()
+    if screen.measure(table).minimum <= screen.width or not screen.is_terminal:
+        screen.print(table)
+        return
+    width = max(map(len, columns))
+    if title:
+        typer.echo(title)
+    for row in rows:
+        typer.echo("")
+        for name, value in zip(columns, row, strict=True):
+            typer.echo(f"{name:<{width}}  {shown(value)}")
 
 
 def shown(value: object) -> str:

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-    from quota.services.sweeping import SweepReport
+    from quota.services.sweep_run import SweepReport
 
 _FAILED, _EXCEEDED = 1, 3
+_MISSING_SHOWN = 5
 
 
 class _Bar:
@@ -66,7 +67,7 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Evict checkpoints until every limit holds. Fit for cron: says nothing where there was nothing to do."""
-    from quota.services.sweeping import SweepOrder
+    from quota.services.sweep_run import SweepOrder
 
     with opened(database, policy=policy, trash_retention=trash_retention) as (services, settings):
         parameters = policy_parameters(settings, seed)
@@ -95,6 +96,7 @@ def _answer(report: SweepReport, retention: timedelta, *, as_json: bool) -> None
                 "failed": tally.failed,
                 "cancelled": tally.cancelled,
                 "freed_bytes": tally.freed_bytes,
+                "missing": tally.missing,
                 "errors": tally.errors,
                 "exceeded": report.exceeded,
                 "held_back": report.held_back,
@@ -107,6 +109,10 @@ def _answer(report: SweepReport, retention: timedelta, *, as_json: bool) -> None
             f"{tally.evicted} evicted{kept}; {tally.purged} purged, {size_text(tally.freed_bytes)} freed; "
             f"{tally.failed} failed, {tally.cancelled} cancelled"
         )
+    for uri in tally.missing[:_MISSING_SHOWN]:
+        typer.echo(f"missing: there is nothing at {uri}, where a trial has saved a checkpoint", err=True)
+    if len(tally.missing) > _MISSING_SHOWN:
+        typer.echo(f"missing: {len(tally.missing) - _MISSING_SHOWN} more; do trials and sweeps see one disk?", err=True)
     for error in tally.errors:
         typer.echo(f"failed: {error}", err=True)
     for experiment_id in report.exceeded:

@@ -74,8 +74,10 @@ class Sweep:
         evicted: Checkpoints taken away.
         failed: Evictions that the store refused.
         cancelled: Evictions given up.
+        missing: Checkpoints that were not where the log said they were.
         freed_bytes: Bytes freed.
         exceeded: Ids of the experiments whose limits still did not hold.
+        errors: The first of what stores said when they refused.
     """
 
     sweep_id: str
@@ -88,8 +90,10 @@ class Sweep:
     evicted: int = 0
     failed: int = 0
     cancelled: int = 0
+    missing: int = 0
     freed_bytes: int = 0
     exceeded: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -177,6 +181,8 @@ def _finish_sweep(state: DeploymentState, at: datetime, finished: SweepFinished)
     sweep.evicted = finished.evicted
     sweep.failed = finished.failed
     sweep.cancelled = finished.cancelled
+    sweep.missing = finished.missing
     sweep.freed_bytes = finished.freed_bytes
     sweep.exceeded = finished.exceeded
+    sweep.errors = finished.errors
     state.touched_sweeps[sweep.sweep_id] = sweep

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -37,7 +37,7 @@ def payload_from(cls: type[E], data: object) -> E | Refusal:
     try:
         payload = msgspec.convert(data, cls)
     except msgspec.ValidationError as error:
-        return _refusal_from(str(error), data)
+        return _refusal_from(cls, str(error), data)
     except RecursionError:
         return _TOO_DEEP
     return payload.refusal() or payload
@@ -145,7 +145,7 @@ def instant_from(text: object) -> datetime | Refusal:
     return moment.astimezone(UTC)
 
 
-def _refusal_from(message: str, data: object) -> Refusal:
+def _refusal_from(cls: type[Event], message: str, data: object) -> Refusal:
     """Read the field and its value out of msgspec's message."""
     place = _PLACE.search(message)
     path = place["path"] if place else ""
@@ -156,9 +156,13 @@ def _refusal_from(message: str, data: object) -> Refusal:
         field = f"{path}.{name}" if path else name
         value = data.get(name) if isinstance(data, dict) else None
         said = "no such field" if "unknown" in reason else "this field is missing"
-        return Refusal(RefusalKind.IDENTITY, field, value, f"{said}; see the event's documentation")
+        fields = ", ".join(one.name for one in msgspec.structs.fields(cls))
+        return Refusal(RefusalKind.IDENTITY, field, value, f"{said}; {cls.TYPE} has {fields or 'no fields'}")
     numeric = _NUMERIC.match(reason) is not None
     kind = RefusalKind.NUMBER if numeric else RefusalKind.IDENTITY
+    if reason.startswith("Invalid enum value"):
+        allowed = [get_args(one.type) for one in msgspec.structs.fields(cls) if one.name == path]
+        reason += f"; it is one of {', '.join(allowed[0])}" if allowed else ""
     return Refusal(kind, path or "data", _value_at(data, path), reason[:1].lower() + reason[1:])
 
 

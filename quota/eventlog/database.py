@@ -12,7 +12,7 @@ from typing import Any
 
 import pysqlite3
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 
 from quota.errors import DatabaseUnavailable, SettingsRefused
 
@@ -51,6 +51,7 @@ class Database:
 
     def __init__(self, url: str) -> None:
         parsed = parse_url(url)
+        self._is_closed = False
         # As people write it: which module of Python serves SQLite is our affair.
         self.url = parsed.render_as_string(hide_password=True).replace("sqlite+pysqlite:", "sqlite:", 1)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
@@ -106,7 +107,8 @@ class Database:
         return f"{'SQLite' if self.is_sqlite else 'PostgreSQL'} {version}"
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; what is asked of it afterwards is refused."""
+        self._is_closed = True
         self._writer.dispose()
         self._reader.dispose()
 
@@ -125,14 +127,25 @@ class Database:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
+        if self._is_closed:
+            raise DatabaseUnavailable(f"database {self.url}: it was closed; connect to it again")
         try:
             yield
         except OperationalError as error:
-            raise DatabaseUnavailable(f"database {self.url}: {_first_line(error)}") from error
+            reason = _first_line(error)
+            if "is full" in reason or "disk I/O" in reason:
+                reason += "; free some space on its disk, and keep the database on another one than the checkpoints"
+            raise DatabaseUnavailable(f"database {self.url}: {reason}") from error
+        except DatabaseError as error:
+            # Its subclasses are faults of a statement, and so of ours.
+            if type(error) is not DatabaseError:
+                raise
+            reason = f"{_first_line(error)}; look whether this is the right file, and restore it from a backup if so"
+            raise DatabaseUnavailable(f"database {self.url}: {reason}") from error
         except OSError as error:
             if error.filename is None or self.path is None or not str(error.filename).startswith(str(self.path)):
                 raise
-            raise DatabaseUnavailable(f"database {self.url}: {error.strerror}: {error.filename}") from error
+            raise DatabaseUnavailable(f"database {self.url}: {error.strerror}: {self.path}") from error
 
 
 def _first_line(error: DBAPIError) -> str:

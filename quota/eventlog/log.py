@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -114,17 +114,25 @@ class EventLog:
         rows = [{"experiment_id": name, "position": 0, "hash": GENESIS} for name in missing]
         connection.execute(insert_new.on_conflict_do_nothing(), rows)
 
-    def stored_before(self, connection: Connection, batch: Sequence[Prepared]) -> dict[str, Receipt]:
+    def stored_before(
+        self, connection: Connection, batch: Sequence[Prepared], names: Mapping[str, str] | None = None
+    ) -> dict[str, Receipt]:
         """Find which events of `batch` the log holds already.
+
+        Args:
+            connection: Where to look.
+            batch: The events.
+            names: How to name an event in a message, by event id.
 
         Raises:
             IdentityRefused: one of them has other content in the log, or two of `batch` share an id and differ.
         """
+        names = names or {}
         by_id: dict[str, Prepared] = {}
         for prepared in batch:
             earlier = by_id.setdefault(prepared.event.event_id, prepared)
             if not _same(earlier.event, earlier.data, prepared.event, prepared.data):
-                raise _two_contents(prepared.event)
+                raise _two_contents(prepared.event, names)
         receipts: dict[str, Receipt] = {}
         ids = list(by_id)
         for start in range(0, len(ids), _IDS_A_QUERY):
@@ -140,7 +148,7 @@ class EventLog:
                     payload=recorded.payload,
                 )
                 if not _same(stored, encode(stored.payload), new.event, new.data):
-                    raise _two_contents(new.event)
+                    raise _two_contents(new.event, names)
                 receipts[row.event_id] = Receipt(row.event_id, row.experiment_id, row.position, stored_before=True)
         return receipts
 
@@ -275,6 +283,7 @@ def _same(one: NewEvent, one_data: str, other: NewEvent, other_data: str) -> boo
     )
 
 
-def _two_contents(new: NewEvent) -> IdentityRefused:
+def _two_contents(new: NewEvent, names: Mapping[str, str]) -> IdentityRefused:
     reason = "this id stands for another event already; give each event an id of its own"
-    return IdentityRefused(f"event {new.event_id} ({new.payload.TYPE})", "event_id", new.event_id, reason)
+    name = names.get(new.event_id, f"event {new.event_id} ({new.payload.TYPE})")
+    return IdentityRefused(name, "event_id", new.event_id, reason)

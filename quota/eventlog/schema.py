@@ -21,6 +21,19 @@ def current_revision(connection: Connection) -> str | None:
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
+def require_ours(database: Database, connection: Connection) -> None:
+    """Check that a database without a schema of ours holds nothing else.
+
+    Raises:
+        SchemaMismatch: it holds tables, and no revision.
+    """
+    others = set(inspect(connection).get_table_names()) - {"alembic_version"}
+    if current_revision(connection) is None and others:
+        raise SchemaMismatch(
+            f"database {database.url}: it holds tables of something else; give checkpoint-quota a database of its own"
+        )
+
+
 def require_head(database: Database) -> None:
     """Check that a database's schema is the one that this version works with.
 
@@ -28,18 +41,20 @@ def require_head(database: Database) -> None:
         SchemaMismatch: it is not; the message says which command to run.
         DatabaseUnavailable: there is no such database.
     """
+    command = f"ckpt-quota db upgrade --database {database.url}"
     if database.path is not None and not database.path.exists():
-        raise SchemaMismatch(f"database {database.url}: there is none; make it with: ckpt-quota db upgrade")
+        raise SchemaMismatch(f"database {database.url}: there is none; make it with: {command}")
     with database.read() as connection:
         revision = current_revision(connection)
+        require_ours(database, connection)
     if revision == HEAD_REVISION:
         return
     if revision is None:
-        raise SchemaMismatch(f"database {database.url}: it is empty; make it ready with: ckpt-quota db upgrade")
+        raise SchemaMismatch(f"database {database.url}: it is empty; make it ready with: {command}")
     if revision in REVISIONS:
         raise SchemaMismatch(
             f"database {database.url}: its schema is older ({revision}) than this software ({HEAD_REVISION}); "
-            "bring it up with: ckpt-quota db upgrade"
+            f"bring it up with: {command}"
         )
     raise SchemaMismatch(
         f"database {database.url}: its schema ({revision}) is newer than this software ({HEAD_REVISION}); "

@@ -130,6 +130,7 @@ def touched_deployment_rows(state: DeploymentState) -> Mapping[Table, list[RowVa
                 "policy": sweep.parameters.policy,
                 "parameters": encode_plain(sweep.parameters),
                 "exceeded": msgspec.json.encode(sweep.exceeded).decode(),
+                "errors": msgspec.json.encode(sweep.errors).decode(),
             }
             for sweep in state.touched_sweeps.values()
         ],

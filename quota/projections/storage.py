@@ -172,6 +172,7 @@ def load_deployment(connection: Connection) -> DeploymentState:
         values: dict[str, Any] = dict(row)
         del values["policy"]
         values["parameters"] = msgspec.json.decode(values["parameters"], type=PolicyParameters)
-        values["exceeded"] = tuple(json.loads(values["exceeded"]))
+        for name in ("exceeded", "errors"):
+            values[name] = tuple(json.loads(values[name]))
         state.sweeps[values["sweep_id"]] = Sweep(**values)
     return state

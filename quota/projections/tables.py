@@ -227,8 +227,10 @@ sweeps = Table(
     Column("evicted", BigInteger, nullable=False),
     Column("failed", BigInteger, nullable=False),
     Column("cancelled", BigInteger, nullable=False),
+    Column("missing", BigInteger, nullable=False),
     Column("freed_bytes", BigInteger, nullable=False),
     Column("exceeded", JsonText, nullable=False),
+    Column("errors", JsonText, nullable=False),
 )
 Index(
     "ix_sweeps_unfinished",

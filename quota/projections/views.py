@@ -126,7 +126,8 @@ SELECT s.sweep_id, s.started_at, s.finished_at,
        {duration} AS duration_seconds,
        CASE WHEN s.finished_at IS NULL THEN 'unfinished' ELSE 'finished' END AS status,
        s.policy, CAST({field}(s.parameters, '{path}seed') AS BIGINT) AS seed, s.parameters,
-       s.decided, s.evicted, s.failed, s.cancelled, s.freed_bytes, s.exceeded, s.software_version, s.actor
+       s.decided, s.evicted, s.failed, s.cancelled, s.missing, s.freed_bytes, s.exceeded, s.errors,
+       s.software_version, s.actor
 FROM sweeps s
 """,
 }

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from quota.domain.events import (
     CancelReason,
+    CheckpointMissing,
     CheckpointPurged,
     CheckpointRestored,
     CheckpointTrashed,
@@ -41,6 +42,7 @@ class Tally:
         purged: Checkpoints deleted for good.
         failed: Steps that the store refused.
         cancelled: Evictions given up.
+        missing: URIs of checkpoints that were not where the log said they were.
         freed_bytes: Bytes freed.
         errors: What the store said.
     """
@@ -50,6 +52,7 @@ class Tally:
     purged: int = 0
     failed: int = 0
     cancelled: int = 0
+    missing: list[str] = field(default_factory=list)
     freed_bytes: int = 0
     errors: list[str] = field(default_factory=list)
 
@@ -60,6 +63,8 @@ class Tally:
                 self.evicted += 1
             case EvictionCancelled():
                 self.cancelled += 1
+            case CheckpointMissing():
+                self.missing.append(event.uri)
             case CheckpointPurged():
                 self.purged += 1
                 self.freed_bytes += event.freed_bytes
@@ -166,7 +171,7 @@ class Evictor:
         try:
             stores.at(decided.store_uri).purge(decided.decision_id, decided.manifest)
         except (StoreError, PathRefused) as error:
-            return EvictionFailed(**ids, step="purge", error=_said(error))
+            return EvictionFailed(**ids, step="purge", error=said(error))
         return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)
 
     def _to_settle(self, _: ExperimentState, decision: Decision) -> bool:
@@ -249,8 +254,8 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed
         try:
             moved = stores.at(decided.store_uri).trashed(decided.decision_id)
         except (StoreError, PathRefused) as unknown:
-            return EvictionFailed(**ids, step="look", error=_said(unknown))
-        return CheckpointTrashed(**ids) if moved else EvictionFailed(**ids, step="trash", error=_said(error))
+            return EvictionFailed(**ids, step="look", error=said(unknown))
+        return CheckpointTrashed(**ids) if moved else EvictionFailed(**ids, step="trash", error=said(error))
     return EvictionCancelled(**ids, reason=reason)
 
 
@@ -268,7 +273,7 @@ def _purge_or_restored(decision: Decision, stores: Stores) -> Event:
     except CheckpointGone:
         pass
     except (StoreError, PathRefused) as error:
-        return EvictionFailed(**ids, step="purge", error=_said(error))
+        return EvictionFailed(**ids, step="purge", error=said(error))
     return PurgeDecided(**ids)
 
 
@@ -285,7 +290,7 @@ def _put_back(trashed: Sequence[EvictionDecided], stores: Stores) -> None:
             logger.warning("checkpoint %s stays in the trash: %s", decided.uri, error)
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception | str) -> str:
     """Return an error's text as the log can keep it, whatever an adapter put into it."""
     text = str(error).encode(errors="backslashreplace").decode().replace("\0", "\\0")
     return text if len(text) <= _LONGEST_ERROR else f"{text[:_LONGEST_ERROR]}…"

@@ -9,6 +9,7 @@ from alembic.config import Config
 from sqlalchemy import text
 
 from quota.eventlog.database import Database
+from quota.eventlog.schema import require_ours
 
 MIGRATIONS = "quota_migrations:"
 """Named as a package, so that they are found in a wheel as in a checkout."""
@@ -21,7 +22,10 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
     Raises:
         DatabaseUnavailable: the database cannot be reached.
+        SchemaMismatch: it holds tables of something else.
     """
+    with database.read() as connection:
+        require_ours(database, connection)
     _run(database, lambda config: command.upgrade(config, revision))
 
 

@@ -15,10 +15,11 @@ from quota.domain.events import (
     NewEvent,
     instant_problem,
 )
-from quota.domain.experiment import ExperimentState
+from quota.domain.experiment import ExperimentState, Trial
 from quota.domain.identifiers import event_id_problem, id_problem
 from quota.domain.refusal import Refusal, RefusalKind
 from quota.domain.wire import MAX_EVENT_BYTES, recheck
+from quota.errors import StateRefused
 from quota.eventlog.locations import take_location
 from quota.eventlog.log import Prepared, Receipt
 from quota.projections.projector import LockedExperiment, Projector
@@ -115,14 +116,32 @@ class Recorder:
                 self._rescuer.rescue_for_resume(locked, trial_id)
                 position = self.appender.add_event(locked, prepared)
                 known = Receipt(resumed.event_id, resumed.experiment_id, position, stored_before=False)
-            loadable = _promised(locked.state, trial_id, known, resumed)
-        return Resumption(known, loadable)
+            trial = locked.state.trials[trial_id]
+            if trial.status != "running" or trial.resumed_position != known.position:
+                since = f"the trial has gone on since (it is {trial.status})"
+                reason = f"this resume is stored already, and {since}; send a new one"
+                raise error_for(named(resumed), Refusal(RefusalKind.STATE, "trial_id", trial_id, reason))
+            return Resumption(known, _promised(locked.state, trial))
+
+    def promised_checkpoint(self, experiment_id: str, trial_id: str) -> LoadableCheckpoint | None:
+        """Return what the last resume of a running trial promised it.
+
+        Raises:
+            StateRefused: there is no such trial, or it does not run since a resume.
+        """
+        with self._projector.locked([experiment_id]) as all_locked:
+            state = all_locked[experiment_id].state
+            trial = state.trials.get(trial_id)
+            if trial is None or trial.status != "running" or trial.resumed_position is None:
+                reason = "it does not run since a resume, so nothing is kept for it; resume it first"
+                raise StateRefused(f"trial {trial_id} of experiment {experiment_id}", "trial_id", trial_id, reason)
+            return _promised(state, trial)
 
     def _append(
         self, locked: Mapping[str, LockedExperiment], batch: Sequence[Prepared], names: Mapping[str, str]
     ) -> list[Receipt]:
         connection = next(iter(locked.values())).stream.connection
-        receipts = self.appender.log.stored_before(connection, batch)
+        receipts = self.appender.log.stored_before(connection, batch, names)
         answer: list[Receipt] = []
         for prepared in batch:
             new = prepared.event
@@ -177,14 +196,7 @@ class Recorder:
         return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
 
 
-def _promised(state: ExperimentState, trial_id: str, receipt: Receipt, resumed: NewEvent) -> LoadableCheckpoint | None:
-    """Return what the resume promised: the same as long as the promise holds, however often it is asked for."""
-    trial = state.trials[trial_id]
-    if trial.status != "running" or trial.resumed_position != receipt.position:
-        reason = (
-            f"this resume is stored already, and the trial has gone on since (it is {trial.status}); send a new one"
-        )
-        raise error_for(named(resumed), Refusal(RefusalKind.STATE, "trial_id", trial_id, reason))
+def _promised(state: ExperimentState, trial: Trial) -> LoadableCheckpoint | None:
     checkpoint = None if trial.promised_uri is None else state.checkpoints[trial.promised_uri]
     if checkpoint is None or checkpoint.state != "stored":
         return None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -248,3 +251,61 @@ def test_fault_of_ours_is_told_as_one(run: Run, monkeypatch: pytest.MonkeyPatch)
     assert answer.code == 1
     assert "this is a fault of ours: ZeroDivisionError" in answer.err
     assert "QUOTA_TRACEBACK=1" in answer.err
+
+
+def test_doctor_names_what_keeps_it_from_working(run: Run) -> None:
+    assert run("db", "upgrade").code == 0
+    told = run("doctor")
+    assert told.code == 1
+    assert "ckpt-quota store add ROOT" in told.out
+    assert "ckpt-quota limit set --checkpoints N" in told.out
+    Path("quota.db").write_text("no database at all, but long enough to be looked at " * 100)
+    for arguments in (["doctor"], ["plan"], ["db", "upgrade"]):
+        told = run(*arguments)
+        assert told.code == 1
+        assert "file is not a database; look whether this is the right file" in told.out + told.err
+
+
+def test_a_database_of_something_else_is_left_alone(run: Run) -> None:
+    with closing(sqlite3.connect("quota.db")) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    for arguments in (["plan"], ["db", "upgrade"]):
+        told = run(*arguments)
+        assert told.code == 1
+        assert "it holds tables of something else" in told.err
+    with closing(sqlite3.connect("quota.db")) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+def test_a_checkpoint_that_was_never_written_is_told(run: Run, paused: Path) -> None:
+    shutil.rmtree(paused / "trial-2")
+    swept = run("sweep")
+    assert f"missing: there is nothing at {(paused / 'trial-2').as_uri()}, where a trial has saved" in swept.err
+    assert run("sweep").err == ""
+
+
+def test_a_checkpoint_that_is_refused_is_recorded_as_failed(run: Run, paused: Path) -> None:
+    (paused / "trial-2").rename(paused / "elsewhere")
+    (paused / "trial-2").symlink_to("elsewhere")
+    swept = run("sweep", "--json").data
+    assert (swept["evicted"], swept["failed"]) == (1, 1)
+    (failed,) = run("evictions", "--outcome", "failed", "--json").data
+    assert failed["uri"] == (paused / "trial-2").as_uri()
+    assert "it is a symbolic link" in failed["error"]
+    assert (paused / "elsewhere").is_dir()
+
+
+def test_restore_can_pin_at_once(run: Run, paused: Path) -> None:
+    assert run("sweep").code == 0
+    (evicted,) = run("evictions", "--json").data
+    assert run("restore", evicted["decision_id"], "--pin").out.startswith(f"{evicted['uri']} is back and pinned")
+    run("sweep")
+    assert (paused / "trial-2").is_dir()
+
+
+def test_heads_are_compared_as_json_too(run: Run, paused: Path) -> None:
+    assert paused.exists()
+    Path("heads").write_text(json.dumps(run("audit", "head", "--json").data))
+    assert run("audit", "verify", "--heads", "heads").code == 0
+    Path("heads").write_text("[1]")
+    assert run("audit", "verify", "--heads", "heads").code == 2

@@ -26,7 +26,7 @@ from quota.domain.events import (
 )
 from quota.projections.tables import estimators, experiments, rung_entries, rungs
 from quota.services.ids import new_id
-from quota.services.sweeping import SweepOrder
+from quota.services.sweep_run import SweepOrder
 from quota.testing.memory_store import MemoryStore
 from support import HandClock
 

@@ -133,3 +133,15 @@ def test_a_store_that_cannot_be_seen_does_not_make_a_checkpoint_missing(sweeps: 
     assert sweeps.resume("2", 3).checkpoint == NEWER
     sweeps.store.hook = silent
     sweeps.check_settled()
+
+
+def test_a_promise_can_be_asked_for_again(sweeps: Sweeps) -> None:
+    again = sweeps.services.recorder.promised_checkpoint
+    with pytest.raises(StateRefused, match="it does not run since a resume"):
+        again("x", "2")
+    sweeps.resume("2", 3)
+    assert again("x", "2") == NEWER
+    sweeps.send(TrialStopped(trial_id="2"))
+    for trial_id in ("2", "no such trial"):
+        with pytest.raises(StateRefused, match="it does not run since a resume"):
+            again("x", trial_id)

@@ -54,6 +54,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "max_wallclock_seconds": st.none() | st.floats(0.1, 1e9),
     "scope": IDS.map("experiment:{}".format) | st.just("experiments"),
     "exceeded": st.lists(IDS, max_size=3).map(tuple),
+    "errors": st.lists(IDS, max_size=3).map(tuple),
     "high": st.integers(100, 200),
     "low": st.integers(1, 100),
 }

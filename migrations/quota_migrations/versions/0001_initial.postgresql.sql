@@ -205,8 +205,10 @@ CREATE TABLE sweeps (
     evicted BIGINT NOT NULL,
     failed BIGINT NOT NULL,
     cancelled BIGINT NOT NULL,
+    missing BIGINT NOT NULL,
     freed_bytes BIGINT NOT NULL,
     exceeded JSON NOT NULL,
+    errors JSON NOT NULL,
     CONSTRAINT pk_sweeps PRIMARY KEY (sweep_id)
 )
 --
@@ -329,7 +331,8 @@ SELECT s.sweep_id, s.started_at, s.finished_at,
        CAST(EXTRACT(EPOCH FROM s.finished_at - s.started_at) AS DOUBLE PRECISION) AS duration_seconds,
        CASE WHEN s.finished_at IS NULL THEN 'unfinished' ELSE 'finished' END AS status,
        s.policy, CAST(json_extract_path_text(s.parameters, 'seed') AS BIGINT) AS seed, s.parameters,
-       s.decided, s.evicted, s.failed, s.cancelled, s.freed_bytes, s.exceeded, s.software_version, s.actor
+       s.decided, s.evicted, s.failed, s.cancelled, s.missing, s.freed_bytes, s.exceeded, s.errors,
+       s.software_version, s.actor
 FROM sweeps s
 --
 COMMENT ON COLUMN eviction_history.decision_id IS 'Id of the decision; `ckpt-quota restore` takes it.'
@@ -546,9 +549,13 @@ COMMENT ON COLUMN sweep_history.failed IS 'Steps that a store refused.'
 --
 COMMENT ON COLUMN sweep_history.cancelled IS 'Evictions given up before the store was asked.'
 --
+COMMENT ON COLUMN sweep_history.missing IS 'Checkpoints that were not where the log said they were.'
+--
 COMMENT ON COLUMN sweep_history.freed_bytes IS 'Bytes freed.'
 --
 COMMENT ON COLUMN sweep_history.exceeded IS 'Experiments whose limits still did not hold, as a JSON list.'
+--
+COMMENT ON COLUMN sweep_history.errors IS 'The first of what stores said when they refused, as a JSON list.'
 --
 COMMENT ON COLUMN sweep_history.software_version IS 'Version of the software that ran it.'
 --

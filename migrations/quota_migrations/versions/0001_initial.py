@@ -34,6 +34,7 @@ _TABLES = (
     "experiments",
     "flags",
     "limits",
+    "leases",
     "projected_streams",
     "rung_entries",
     "rungs",

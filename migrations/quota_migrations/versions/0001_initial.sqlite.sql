@@ -201,8 +201,10 @@ CREATE TABLE sweeps (
     evicted BIGINT NOT NULL,
     failed BIGINT NOT NULL,
     cancelled BIGINT NOT NULL,
+    missing BIGINT NOT NULL,
     freed_bytes BIGINT NOT NULL,
     exceeded JSON NOT NULL,
+    errors JSON NOT NULL,
     CONSTRAINT pk_sweeps PRIMARY KEY (sweep_id)
 )
 --
@@ -326,5 +328,6 @@ SELECT s.sweep_id, s.started_at, s.finished_at,
            + (substr(s.finished_at, 21, 6) - substr(s.started_at, 21, 6)) / 1000000.0 AS duration_seconds,
        CASE WHEN s.finished_at IS NULL THEN 'unfinished' ELSE 'finished' END AS status,
        s.policy, CAST(json_extract(s.parameters, '$.seed') AS BIGINT) AS seed, s.parameters,
-       s.decided, s.evicted, s.failed, s.cancelled, s.freed_bytes, s.exceeded, s.software_version, s.actor
+       s.decided, s.evicted, s.failed, s.cancelled, s.missing, s.freed_bytes, s.exceeded, s.errors,
+       s.software_version, s.actor
 FROM sweeps s

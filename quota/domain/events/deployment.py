@@ -146,8 +146,10 @@ class SweepFinished(Event, frozen=True, kw_only=True):
         evicted: How many checkpoints it took away, those of earlier sweeps' open claims included.
         failed: How many evictions the store refused.
         cancelled: How many evictions lost their reason before the store was asked.
+        missing: How many checkpoints were not where the log said they were.
         freed_bytes: Bytes freed by purging.
         exceeded: Ids of the experiments whose limits still do not hold.
+        errors: The first of what stores said when they refused.
     """
 
     TYPE: ClassVar[str] = "sweep_finished"
@@ -157,8 +159,10 @@ class SweepFinished(Event, frozen=True, kw_only=True):
     evicted: SizeBytes
     failed: SizeBytes
     cancelled: SizeBytes
+    missing: SizeBytes
     freed_bytes: SizeBytes
     exceeded: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
 
 
 def scope_refusal(scope: str) -> Refusal | None:

@@ -119,14 +119,16 @@ class EvictionFailed(DecisionEvent, frozen=True, kw_only=True):
     """The store could not do a decision's next step.
 
     Attributes:
-        step: Which step it was. `trash`: the checkpoint is where it was, and free again. `look`: the store did not even
-            tell whether a sweep that was killed has moved it; the claim stays. `purge`: it stays in the trash.
+        step: Which step it was. `list`: the store did not tell what the checkpoint consists of, and the decision has no
+            manifest; `trash`: the store did not move it. After both it is where it was, and free again. `look`: the
+            store did not even tell whether a sweep that was killed has moved it; the claim stays. `purge`: it stays in
+            the trash.
         error: What the store said.
     """
 
     TYPE: ClassVar[str] = "eviction_failed"
 
-    step: Literal["trash", "look", "purge"]
+    step: Literal["list", "trash", "look", "purge"]
     error: str
 
 

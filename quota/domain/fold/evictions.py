@@ -107,7 +107,7 @@ def _failed(state: ExperimentState, event: RecordedEvent, payload: EvictionFaile
     decision.failed_at = event.occurred_at
     decision.error = payload.error
     state.touched.decisions[payload.decision_id] = decision
-    if payload.step == "trash":
+    if payload.step in {"list", "trash"}:
         decision.outcome = "failed"
         decision.outcome_at = event.occurred_at
         checkpoint = _own_checkpoint(state, decision)

@@ -191,7 +191,7 @@ def test_one_id_with_two_contents(database_url: str) -> None:
     with experiment(database_url) as services:
         other = first | {"data": {"trial_id": "9"}}
         message = (
-            "event ID (trial_started): field `event_id` is 'ID': "
+            "line 1, event ID (trial_started): field `event_id` is 'ID': "
             "this id stands for another event already; give each event an id of its own"
         )
         assert_refused(services, first, other, error=IdentityRefused, message=message)

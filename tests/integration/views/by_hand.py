@@ -86,7 +86,7 @@ def _alike(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever a driver re
         return iso_text(value)
     if isinstance(value, UUID):
         return str(value)
-    if name in {"parameters", "exceeded"} and isinstance(value, str):
+    if name in {"parameters", "exceeded", "errors"} and isinstance(value, str):
         return json.loads(value)
     return value
 

@@ -159,7 +159,15 @@ def test_trial_history_outlives_a_nul_in_the_log(services: Services) -> None:
 def test_sweep_history_shows_finished_and_unfinished_sweeps(services: Services) -> None:
     plain = PolicyParameters()
     finished = SweepFinished(
-        sweep_id=SWEEP, decided=6, evicted=5, failed=4, cancelled=3, freed_bytes=2, exceeded=("one", "two")
+        sweep_id=SWEEP,
+        decided=6,
+        evicted=5,
+        failed=4,
+        cancelled=3,
+        missing=7,
+        freed_bytes=2,
+        exceeded=("one", "two"),
+        errors=("read-only",),
     )
     deploy(services, SweepStarted(sweep_id=SWEEP, parameters=RANDOMLY, software_version="1.2.3"))
     deploy(services, (90.500021, finished))
@@ -180,8 +188,10 @@ def test_sweep_history_shows_finished_and_unfinished_sweeps(services: Services) 
             "evicted": 5,
             "failed": 4,
             "cancelled": 3,
+            "missing": 7,
             "freed_bytes": 2,
             "exceeded": ["one", "two"],
+            "errors": ["read-only"],
             "software_version": "1.2.3",
             "actor": "operator",
         },
@@ -198,8 +208,10 @@ def test_sweep_history_shows_finished_and_unfinished_sweeps(services: Services) 
             "evicted": 0,
             "failed": 0,
             "cancelled": 0,
+            "missing": 0,
             "freed_bytes": 0,
             "exceeded": [],
+            "errors": [],
             "software_version": "1.2.4",
             "actor": "operator",
         },
