@@ -63,6 +63,7 @@ class Settings(BaseSettings):
         prior_size: Its effective sample size.
         min_data_at_rung: From how many data on a rung's own estimator is used.
         trash_retention: For how long an eviction can be undone; 0 deletes at once.
+        lease_term: After how long another sweeper takes over from one that says nothing.
     """
 
     model_config = SettingsConfigDict(env_prefix="QUOTA_", frozen=True, extra="forbid", strict=False)
@@ -75,6 +76,9 @@ class Settings(BaseSettings):
     prior_size: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     min_data_at_rung: int = Field(default=5, ge=0)
     trash_retention: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta())] = timedelta(hours=1)
+    lease_term: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(seconds=1))] = timedelta(
+        minutes=1
+    )
 
     @classmethod
     def settings_customise_sources(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
+    from quota.errors import LeaseHeld
     from quota.services.sweep_run import SweepReport
 
 _FAILED, _EXCEEDED = 1, 3
@@ -67,6 +69,7 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Evict checkpoints until every limit holds. Fit for cron: says nothing where there was nothing to do."""
+    from quota.errors import LeaseHeld
     from quota.services.sweep_run import SweepOrder
 
     with opened(database, policy=policy, trash_retention=trash_retention) as (services, settings):
@@ -75,13 +78,26 @@ def sweep(
         if dry_run:
             show_plans(services.planner.plan(experiments, parameters), as_json=as_json)
             return
-        with progress(quiet=as_json) as bar:
-            report = services.sweeper.sweep(experiments, SweepOrder(parameters, settings.trash_retention), _Bar(bar))
+        order = SweepOrder(parameters, settings.trash_retention, settings.lease_term)
+        try:
+            with progress(quiet=as_json) as bar:
+                report = services.sweeper.sweep(experiments, order, _Bar(bar))
+        except LeaseHeld as held:
+            _answer_skipped(held, as_json=as_json)
+            return
     _answer(report, settings.trash_retention, as_json=as_json)
     if report.tally.failed:
         raise typer.Exit(_FAILED)
     if report.exceeded:
         raise typer.Exit(_EXCEEDED)
+
+
+def _answer_skipped(held: LeaseHeld, *, as_json: bool) -> None:
+    """Say that another process sweeps: to whoever looks, for it is no fault that cron should tell of."""
+    if as_json:
+        print_json({"sweep_id": None, "skipped": str(held)})
+    elif sys.stderr.isatty():
+        typer.echo(f"skipped: {held}", err=True)
 
 
 def _answer(report: SweepReport, retention: timedelta, *, as_json: bool) -> None:

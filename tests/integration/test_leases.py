@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,12 +14,14 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text, update
 
+from quota.cli import main
 from quota.errors import DatabaseUnavailable, LeaseHeld, LeaseLost
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
 from quota.eventlog.processes import has_ended, this_process
 from quota.eventlog.tables import leases
 from quota.services.fencing import SWEEP_LEASE
+from quota.services.migrating import upgrade
 from support import create_schema
 from sweeps import AT_ONCE, Sweeps, refusing, silent, sweeps_over, uri_of
 
@@ -215,3 +218,19 @@ def test_the_server_ends_a_transaction_that_says_nothing(postgresql_url: str) ->
             assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "1min"
         with database.write() as connection:
             assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "0"
+
+
+def test_the_command_line_leaves_a_sweep_that_runs_alone(
+    database_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Database(database_url)) as database:
+        upgrade(database)
+        with sweeps_over(database_url) as sweeps:
+            sweeps.prepare(2, high=1, low=1)
+        monkeypatch.setattr("sys.argv", ["ckpt-quota", "sweep", "--json", "--database", database_url])
+        with Leases(database, "another").held(SWEEP_LEASE, TERM), pytest.raises(SystemExit) as ended:
+            main()
+    assert not ended.value.code
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["sweep_id"] is None
+    assert "another holds it since" in answer["skipped"]

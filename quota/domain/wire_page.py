@@ -1,0 +1,73 @@
+"""The page about the wire form, made from the events' own documentation."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Literal, get_args, get_origin
+
+import msgspec
+
+from quota.domain.events import RECORDER_EVENTS, Event
+
+_HEADING = """# Events in the wire form
+
+What `ckpt-quota ingest` reads and `ckpt-quota audit export` writes: one JSON object a line, UTF-8, with the fields
+
+| field | meaning |
+| --- | --- |
+| `event_id` | A UUID, best a UUIDv7: sending an event twice stores it once. |
+| `experiment_id` | The experiment. |
+| `type` | One of those below. |
+| `occurred_at` | When it happened: ISO 8601 with a zone, e.g. `2026-11-23T15:00:00.123Z`. |
+| `data` | An object with the type's own fields, and no others. |
+| `schema_version` | May be left out. |
+
+A metric that is no number is written `"NaN"`, `"Infinity"` or `"-Infinity"`. An event has at most 64 KiB. A field with
+a default may be left out.
+"""
+_ATTRIBUTE = re.compile(r"^    (?P<name>\w+): (?P<text>.+(?:\n     .+)*)", re.MULTILINE)
+
+
+def wire_page() -> str:
+    """Return `docs/wire-form.md`."""
+    return "\n".join([_HEADING, *map(_section, RECORDER_EVENTS.values())])
+
+
+def _section(cls: type[Event]) -> str:
+    summary = inspect.cleandoc(cls.__doc__ or "").split("\n\n", maxsplit=1)[0].replace("\n", " ")
+    meanings = _meanings(cls)
+    rows = [
+        f"| `{field.name}` | {_kind(field.type)} | {_default(field)} | {meanings[field.name]} |"
+        for field in msgspec.structs.fields(cls)
+    ]
+    table = "\n| field | type | default | meaning |\n| --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
+    return f"## {cls.TYPE}\n\n{summary}\n{table if rows else ''}"
+
+
+def _meanings(cls: type[Event]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        documented = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
+        found |= {match["name"]: re.sub(r"\s+", " ", match["text"]) for match in _ATTRIBUTE.finditer(documented)}
+    return found
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return ""
+    if field.default_factory is not msgspec.NODEFAULT:
+        return f"`{msgspec.json.encode(field.default_factory()).decode()}`"
+    return f"`{msgspec.json.encode(field.default).decode()}`"
+
+
+def _kind(kind: object) -> str:
+    """Say a field's type in JSON's words."""
+    if get_origin(kind) is Literal:
+        return " or ".join(f'`"{value}"`' for value in get_args(kind))
+    text = str(kind)
+    words = {"dict": "object", "tuple": "array", "int": "integer", "float": "number", "str": "string"}
+    if text.startswith("<class"):
+        return words[getattr(kind, "__name__", "str")]
+    found = next(word for name, word in words.items() if name in text)
+    return f"{found} or null" if "None" in text and found in {"integer", "number", "string"} else found

@@ -1,0 +1,24 @@
+"""Pages that are made from the code say what the code says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from quota.domain.events import RECORDER_EVENTS
+from quota.domain.wire_page import wire_page
+from quota.projections.view_columns import views_page
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize(("page", "made"), [("sql-views.md", views_page), ("wire-form.md", wire_page)])
+def test_page_is_what_the_code_makes(page: str, made: object) -> None:
+    assert callable(made)
+    assert (DOCS / page).read_text() == made()
+
+
+def test_every_event_that_a_recorder_may_send_is_on_its_page() -> None:
+    for name in RECORDER_EVENTS:
+        assert f"\n## {name}\n" in wire_page()
