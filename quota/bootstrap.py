@@ -120,14 +120,15 @@ def assemble(database: Database, actor: str, clock: Clock, opener: OpenStore) ->
     projector = Projector(log)
     appender = Appender(log, clock, actor)
     leases = Leases(database, actor)
+    rescuer = Rescuer(appender, projector, opener)
     return Services(
         database=database,
         log=log,
         projector=projector,
-        recorder=Recorder(appender, projector, Rescuer(appender, projector, opener)),
+        recorder=Recorder(appender, projector, rescuer),
         planner=Planner(database, projector, clock),
         leases=leases,
-        sweeper=Sweeper(database, projector, appender, opener, leases, software_version()),
+        sweeper=Sweeper(database, projector, appender, opener, leases, rescuer, software_version()),
         restorer=Restorer(database, projector, appender, opener),
         administration=Administration(database, projector, appender, opener),
         rebuilder=Rebuilder(database, log),

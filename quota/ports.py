@@ -97,6 +97,14 @@ class CheckpointStore(CheckpointReader, Protocol):
         """Tell whether the trash holds anything of `claim_id`."""
         ...
 
+    def claims(self) -> frozenset[str]:
+        """List the claims that the trash holds anything of. One of which a crash left traces only may be among them.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
     def marks(self) -> Marks:
         """Read the mark that `mark` left at the root, and those that the root lies below.
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -19,11 +19,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from quota.domain.identifiers import id_problem
 from quota.errors import SettingsRefused
 
 DEFAULT_DATABASE = "sqlite:///quota.db"
 CONFIG_VARIABLE = "QUOTA_CONFIG"
 DEFAULT_CONFIG = Path("quota.toml")
+
+LONGEST = timedelta(days=36_500)
+"""Beyond this a time that is added to today's leaves the calendar."""
 
 _DURATION = re.compile(r"(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>[smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -39,7 +43,19 @@ def parse_duration(text: object) -> object:
     if match is None:
         message = "write a number and a unit: 90s, 15m, 1h or 7d"
         raise ValueError(message)
-    return timedelta(seconds=float(match["amount"]) * _SECONDS[match["unit"]])
+    seconds = float(match["amount"]) * _SECONDS[match["unit"]]
+    if seconds > LONGEST.total_seconds():
+        message = f"at most {LONGEST.days} days"
+        raise ValueError(message)
+    return timedelta(seconds=seconds)
+
+
+def check_actor(actor: str) -> str:
+    """Refuse a name that the log could not keep."""
+    problem = id_problem(actor)
+    if problem is not None:
+        raise ValueError(problem)
+    return actor
 
 
 def default_actor() -> str:
@@ -69,15 +85,17 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="QUOTA_", frozen=True, extra="forbid", strict=False)
 
     database: str = DEFAULT_DATABASE
-    actor: str = Field(default_factory=default_actor)
+    actor: Annotated[str, AfterValidator(check_actor)] = Field(default_factory=default_actor)
     policy: Literal["syne-tune", "by_level", "random"] = "syne-tune"
     approx_steps: int = Field(default=25, ge=1, le=1_000)
     prior_mean: float = Field(default=0.33, gt=0, lt=1)
     prior_size: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     min_data_at_rung: int = Field(default=5, ge=0)
-    trash_retention: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta())] = timedelta(hours=1)
-    lease_term: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(seconds=1))] = timedelta(
-        minutes=1
+    trash_retention: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = (
+        timedelta(hours=1)
+    )
+    lease_term: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(seconds=1), le=LONGEST)] = (
+        timedelta(minutes=1)
     )
 
     @classmethod

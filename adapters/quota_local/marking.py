@@ -15,6 +15,8 @@ _NAME = b".store"
 _NEW_NAME = b".store-new"
 _MODE = 0o644
 _MAX_BYTES = 200
+# To look a name up, a directory need not be readable.
+_LOOK_UP_FLAGS = DIRECTORY_FLAGS | getattr(os, "O_PATH", 0)
 _NO_MARK = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -67,7 +69,7 @@ def write_mark(trash_fd: int, store_id: str) -> None:
 
 def _mark_of(directory_fd: int) -> str | None:
     try:
-        trash_fd = os.open(TRASH_NAME.encode(), DIRECTORY_FLAGS, dir_fd=directory_fd)
+        trash_fd = os.open(TRASH_NAME.encode(), _LOOK_UP_FLAGS, dir_fd=directory_fd)
     except OSError as error:
         if error.errno in _NO_MARK:
             return None

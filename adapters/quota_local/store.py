@@ -16,7 +16,7 @@ from quota_local.marking import read_marks, write_mark
 from quota_local.moving import move_in, move_out, settle
 from quota_local.purging import purge_entry
 from quota_local.roots import OpenRoot, Root
-from quota_local.trashing import claim_name, existing_trash, made_trash
+from quota_local.trashing import claim_name, claims_in, existing_trash, made_trash
 from quota_local.walking import Spot
 from quota_local.way import parent_of, spelled
 
@@ -177,6 +177,20 @@ class LocalStore:
             existing_trash(root, self._uri) as trash_fd,
         ):
             return trash_fd is not None and status_or_none(trash_fd, name) is not None
+
+    def claims(self) -> frozenset[str]:
+        """List the claims that the trash holds anything of.
+
+        Raises:
+            PathRefused: the trash is no directory on the root's file system.
+            StoreError: the store cannot be reached or read.
+        """
+        with (
+            failures_named(self._uri, "list the trash"),
+            self._root.opened() as root,
+            existing_trash(root, self._uri) as trash_fd,
+        ):
+            return frozenset() if trash_fd is None else claims_in(trash_fd)
 
     def marks(self) -> Marks:
         """Read the mark in the root's trash, and those in the trashes of all directories above the root.

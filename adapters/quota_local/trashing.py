@@ -17,7 +17,8 @@ from quota_local.roots import OpenRoot
 from quota_local.way import open_seen
 
 _NAME = TRASH_NAME.encode()
-_MODE = 0o700
+# Others may look up the store's mark by its name, and see nothing of what was evicted.
+_MODE = 0o711
 # Lower case only: a file system that ignores case would take two ids for one.
 _CLAIM_ID = re.compile(r"[0-9a-z][0-9a-z_-]{0,127}")
 
@@ -32,6 +33,15 @@ def claim_name(store_uri: str, claim_id: str) -> bytes:
         reason = "a claim id is a UUID in lower case, or another plain name of a-z, 0-9, `-` and `_`"
         raise StoreError(f"store {store_uri}: claim_id is {shown(claim_id)}: {reason}")
     return claim_id.encode()
+
+
+def claims_in(trash_fd: int) -> frozenset[str]:
+    """Return the claims that the trash has an entry of.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return frozenset(name for name in os.listdir(trash_fd) if _CLAIM_ID.fullmatch(name))
 
 
 @contextmanager

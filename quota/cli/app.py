@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -76,6 +77,7 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run the command line. Whoever runs it sees messages, and no traceback."""
+    _open_streams()
     try:
         app()
     except QuotaError as error:
@@ -86,7 +88,15 @@ def main() -> None:
         sys.exit(FAILED)
     except BrokenPipeError:
         # Whoever read our output has seen enough; Python would complain again when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
+        sys.exit(FAILED)
+    except UnicodeEncodeError:
+        _say("an argument or a variable holds bytes that are no text in this locale; write it in UTF-8")
+        sys.exit(USAGE)
+    except OSError as error:
+        # Files of ours are named by errors of ours; what is left is the output.
+        _say(f"cannot go on: {error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        _forget_output()
         sys.exit(FAILED)
     except Exception as error:
         if os.environ.get("QUOTA_TRACEBACK"):
@@ -96,6 +106,23 @@ def main() -> None:
             "set QUOTA_TRACEBACK=1, run it again, and report what it prints; nothing was deleted without a record"
         )
         sys.exit(FAILED)
+
+
+def _open_streams() -> None:
+    """Make standard streams usable that were closed, or that cannot spell every character."""
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Keep Python from complaining once more when it closes standard output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _print_error(error: QuotaError) -> None:

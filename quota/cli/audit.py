@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,7 +29,11 @@ def verify(
     """Recompute every stream's hash chain; name the first changed, missing or reordered row of each."""
     faults: list[dict[str, object]] = []
     with opened(database) as (services, _), progress(quiet=as_json) as bar:
-        expected = services.auditor.heads() if heads is None else _kept(heads)
+        present = services.auditor.heads()
+        kept = [] if heads is None else _kept(heads)
+        named = {head.experiment_id for head in kept}
+        unkept = [head for head in present if head.experiment_id not in named]
+        expected = [*kept, *unkept]
         task = bar.add_task("events", total=sum(head.position for head in expected))
         for head in expected:
             fault = services.auditor.verify(head, lambda more: bar.advance(task, more))
@@ -44,9 +47,12 @@ def verify(
         ]
     events = sum(head.position for head in expected)
     if as_json:
-        print_json({"streams": len(expected), "events": events, "faults": faults})
+        counts = {"streams": len(expected), "without_kept_head": len(unkept), "events": events}
+        print_json(counts | {"faults": faults})
     elif not faults:
         typer.echo(f"{len(expected)} streams, {events} events: every chain holds")
+        if heads is not None and unkept:
+            typer.echo(f"{len(unkept)} of them were compared with no head of {heads}: they are newer than it")
     for found in [] if as_json else faults:
         typer.echo(f"{found['experiment_id']}, event {found['position']}: {found['reason']}", err=True)
     if faults:
@@ -74,8 +80,10 @@ def export(
     with opened(database) as (services, _):
         if experiment_id != "_deployment":
             services.queries.require(experiment_id)
+        # JSON lines are UTF-8, whatever the locale is.
+        output = typer.get_binary_stream("stdout")
         for line in services.auditor.export(experiment_id):
-            sys.stdout.write(f"{line}\n")
+            output.write(f"{line}\n".encode())
 
 
 def _kept(file: str) -> list[Head]:
@@ -91,6 +99,8 @@ def _kept(file: str) -> list[Head]:
         text = Path(file).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsRefused("heads", "file", file, f"it cannot be read: {error}") from error
+    if not text.strip():
+        raise SettingsRefused("heads", "file", file, "it is empty, so it would prove nothing; keep heads anew")
     if text.startswith("["):
         return _kept_as_json(text, file)
     found = []
@@ -99,7 +109,7 @@ def _kept(file: str) -> list[Head]:
         if len(parts) != len(("hash", "position", "stream")) or not parts[1].isdecimal():
             reason = f"line {number} is no head; the file holds what `ckpt-quota audit head` printed"
             raise SettingsRefused("heads", "file", file, reason)
-        found.append(Head(parts[2], int(parts[1]), parts[0]))
+        found.append(Head(parts[2], _position(parts[1], file), parts[0]))
     return found
 
 
@@ -108,7 +118,17 @@ def _kept_as_json(text: str, file: str) -> list[Head]:
     from quota.services.auditing import Head
 
     try:
-        return [Head(one["experiment_id"], int(one["position"]), one["hash"]) for one in json.loads(text)]
-    except (ValueError, KeyError, TypeError) as error:
+        return [
+            Head(one["experiment_id"], _position(str(one["position"]), file), one["hash"]) for one in json.loads(text)
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"it holds no heads ({error!r}); the file holds what `ckpt-quota audit head --json` printed"
         raise SettingsRefused("heads", "file", file, reason) from error
+
+
+def _position(text: str, file: str) -> int:
+    from quota.errors import SettingsRefused
+
+    if not text.isascii() or not text.isdecimal() or len(text) > len(str(2**62)):
+        raise SettingsRefused("heads", "file", file, f"{text[:40]!r} is no position; keep heads anew")
+    return int(text)

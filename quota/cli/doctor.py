@@ -17,6 +17,17 @@ _OUTSIDE = "SELECT count(*) AS found FROM checkpoint_inventory WHERE state = 'st
 _EXCEEDED = "SELECT count(*) AS found FROM quota_usage WHERE exceeded"
 
 
+def _sweeps(services: Services, unfinished: int) -> str:
+    """Say who sweeps now; a sweep that was killed is finished by the next one, and stays unfinished in the log."""
+    from quota.services.fencing import SWEEP_LEASE
+
+    with services.database.read() as connection:
+        holding = services.leases.look(connection, SWEEP_LEASE)
+    killed = unfinished - (holding is not None)
+    now = "none runs now" if holding is None else f"{holding.holder} sweeps since {holding.acquired_at:%H:%M:%S} UTC"
+    return f"{now}; {killed} were killed before they ended" if killed > 0 else now
+
+
 def _findings(services: Services) -> list[tuple[str, bool, str]]:
     """Look at what is stored. That a limit is exceeded is no fault: the next sweep sees to it."""
     outside = services.queries.ask(_OUTSIDE)[0]["found"]
@@ -42,8 +53,7 @@ def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None
             checks.append(("schema", True, "at the migrations' head"))
             checks.append(("settings", True, f"policy {settings.policy}, trash kept for {settings.trash_retention}"))
             deployment = services.administration.look()
-            unfinished = len(deployment.sweeps)
-            checks.append(("sweeps", unfinished == 0, f"{unfinished} begun and not finished: running, or killed"))
+            checks.append(("sweeps", True, _sweeps(services, len(deployment.sweeps))))
             if not deployment.stores:
                 checks.append(
                     ("stores", False, "none, so nothing is ever evicted; allow it: ckpt-quota store add ROOT")

@@ -30,7 +30,7 @@ def evictions(
         OutcomeName | None,
         typer.Option("--outcome", help="Only those with this outcome."),
     ] = None,
-    most: Annotated[int, typer.Option("--limit", "-n", min=1, help="At most this many, newest first.")] = 50,
+    most: Annotated[int, typer.Option("--limit", "-n", min=1, max=10**9, help="At most this many, newest first.")] = 50,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:

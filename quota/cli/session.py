@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
+    from rich.table import Table
 
     from quota.bootstrap import Services
     from quota.domain.events import PolicyParameters
@@ -35,6 +36,7 @@ SeedOption = Annotated[
 ]
 
 _WIDTH_WITHOUT_TERMINAL = 200
+_WIDTH_OF_ANY_TABLE = 10_000
 _KILO = 1_000
 
 
@@ -121,7 +123,8 @@ def progress(*, quiet: bool) -> Progress:
 
 def print_json(value: object) -> None:
     """Print a value as JSON."""
-    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    typer.echo(json.dumps(value, default=_plain, ensure_ascii=not is_utf8))
 
 
 def _plain(value: object) -> object:
@@ -148,7 +151,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     for row in rows:
         table.add_row(*(shown(value) for value in row))
     screen = console()
-    if screen.measure(table).minimum <= screen.width or not screen.is_terminal:
+    if not screen.is_terminal or _natural_width(table) <= screen.width:
         screen.print(table)
         return
     width = max(map(len, columns))
@@ -158,6 +161,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         typer.echo("")
         for name, value in zip(columns, row, strict=True):
             typer.echo(f"{name:<{width}}  {shown(value)}")
+
+
+def _natural_width(table: Table) -> int:
+    from rich.console import Console
+
+    return Console(width=_WIDTH_OF_ANY_TABLE).measure(table).maximum
 
 
 def shown(value: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 
 from quota.errors import DatabaseUnavailable, SettingsRefused
+from quota.eventlog.turns import taken
 
 _NETWORK_FILE_SYSTEMS = frozenset(
     {
@@ -77,7 +77,7 @@ class Database:
         Raises:
             DatabaseUnavailable: the database cannot be reached.
         """
-        with self._translated(), self._reader.connect() as connection, connection.begin():
+        with self._translated(), self._connected(self._reader) as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -89,7 +89,7 @@ class Database:
         Raises:
             DatabaseUnavailable: the database cannot be reached or written to.
         """
-        with self._translated(), self._turn(), self._writer.begin() as connection:
+        with self._translated(), self._turn(), self._connected(self._writer) as connection, connection.begin():
             yield connection
 
     def now(self, connection: Connection) -> datetime:
@@ -112,18 +112,26 @@ class Database:
         self._writer.dispose()
         self._reader.dispose()
 
+    def _connected(self, engine: Engine) -> Connection:
+        try:
+            return engine.connect()
+        except DBAPIError as error:
+            # Whatever a driver calls it: what is wrong is the URL, or the server.
+            raise DatabaseUnavailable(f"database {self.url}: {_first_line(error)}") from error
+
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Queue for SQLite's write lock. Its own busy wait polls, and starves whoever polls at the wrong time."""
         if self.path is None:
             yield
             return
-        descriptor = os.open(f"{self.path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with taken(Path(f"{self.path}-turn"), _BUSY_TIMEOUT_SECONDS) as holder:
+            if holder is not None:
+                raise DatabaseUnavailable(
+                    f"database {self.url}: {holder} has been writing for {_BUSY_TIMEOUT_SECONDS} s; "
+                    "if it was stopped or hangs, continue or end it"
+                )
             yield
-        finally:
-            os.close(descriptor)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -131,21 +139,31 @@ class Database:
             raise DatabaseUnavailable(f"database {self.url}: it was closed; connect to it again")
         try:
             yield
-        except OperationalError as error:
+        except DBAPIError as error:
+            if not _is_of_the_database(error):
+                raise
             reason = _first_line(error)
             if "is full" in reason or "disk I/O" in reason:
                 reason += "; free some space on its disk, and keep the database on another one than the checkpoints"
-            raise DatabaseUnavailable(f"database {self.url}: {reason}") from error
-        except DatabaseError as error:
-            # Its subclasses are faults of a statement, and so of ours.
-            if type(error) is not DatabaseError:
-                raise
-            reason = f"{_first_line(error)}; look whether this is the right file, and restore it from a backup if so"
+            if type(error) is DatabaseError:
+                reason += "; look whether this is the right file, and restore it from a backup if so"
             raise DatabaseUnavailable(f"database {self.url}: {reason}") from error
         except OSError as error:
             if error.filename is None or self.path is None or not str(error.filename).startswith(str(self.path)):
                 raise
             raise DatabaseUnavailable(f"database {self.url}: {error.strerror}: {self.path}") from error
+
+
+def _is_of_the_database(error: DBAPIError) -> bool:
+    """Tell whether an error is the database's state, and not a statement's fault, which is ours.
+
+    PostgreSQL ends the session of a process that was frozen in a transaction by an `InternalError`; which classes of
+    codes mean a connection, a transaction, resources or an operator is said in its manual, appendix A.
+    """
+    if error.connection_invalidated or isinstance(error, OperationalError) or type(error) is DatabaseError:
+        return True
+    code = getattr(error.orig, "sqlstate", None) or ""
+    return code[:2] in {"08", "25", "40", "53", "57", "58"}
 
 
 def _first_line(error: DBAPIError) -> str:
@@ -162,9 +180,10 @@ def parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
         backend = parsed.get_backend_name()
-    except (ArgumentError, NoSuchModuleError) as error:
+        shown = parsed.render_as_string(hide_password=True)
+        shown.encode()
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise SettingsRefused("database", "url", url, f"this is no database URL; {advice}") from error
-    shown = parsed.render_as_string(hide_password=True)
     if backend not in SUPPORTED:
         raise SettingsRefused("database", "url", shown, f"{backend} is not supported; {advice}")
     if backend == "postgresql":

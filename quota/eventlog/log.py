@@ -208,6 +208,16 @@ class EventLog:
         for row in self.rows(connection, experiment_id, after=after, until=until):
             yield self._recorded(row)
 
+    def last_of_trial(
+        self, connection: Connection, experiment_id: str, trial_id: str, type_name: str
+    ) -> Iterator[RecordedEvent]:
+        """Yield a trial's events of one type, newest first, at most a page of them."""
+        query = select(events).where(
+            events.c.experiment_id == experiment_id, events.c.trial_id == trial_id, events.c.type == type_name
+        )
+        for row in connection.execute(query.order_by(events.c.position.desc()).limit(PAGE)):
+            yield self._recorded(row)
+
     def rows(
         self, connection: Connection, experiment_id: str, *, after: int = 0, until: int | None = None
     ) -> Iterator[Row[Any]]:

@@ -20,7 +20,7 @@ from quota.domain.events import (
     PurgeDecided,
 )
 from quota.domain.experiment import Decision, ExperimentState, may_retry
-from quota.errors import CheckpointGone, PathRefused, QuotaError, StoreError
+from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.services.appending import Appender
 from quota.services.fencing import FencedStreams
 from quota.services.stores import Stores
@@ -105,7 +105,7 @@ class Evictor:
             trashed: list[EvictionDecided] = []
             try:
                 self._settle(experiment_id, batch, stores, tally, moved, trashed)
-            except QuotaError:
+            except Exception:
                 _put_back(trashed, stores)
                 raise
 
@@ -124,11 +124,40 @@ class Evictor:
             for decision_id in decision_ids:
                 decision = locked.state.decisions.get(decision_id)
                 if decision is not None and decision.outcome == "claimed":
+                    # Asked before each move: a process may be frozen between any two of them.
+                    self._streams.lease.require(locked.stream.connection)
                     event = _settled(locked.state, decision, stores, trashed)
                     self._appender.add(locked, event)
                     tally.note(event)
                 moved()
             self._projector.store(locked)
+
+    def note_restored(self, experiment_id: str, stores: Stores) -> None:
+        """Record what was moved back by a process that was killed before it could say so."""
+        suspicious = self._missing_from_trash(experiment_id, stores)
+        if not suspicious:
+            return
+        with self._streams.locked(experiment_id) as locked:
+            for decision_id in suspicious:
+                decision = locked.state.decisions.get(decision_id)
+                if decision is not None and decision.outcome == "trashed":
+                    event = _next_step(decision, stores)
+                    if isinstance(event, CheckpointRestored):
+                        self._appender.add(locked, event)
+            self._projector.store(locked)
+
+    def _missing_from_trash(self, experiment_id: str, stores: Stores) -> list[str]:
+        with self._streams.locked(experiment_id) as locked:
+            trashed = [one.decided for one in locked.state.decisions.values() if one.outcome == "trashed"]
+        found: list[str] = []
+        for root in sorted({decided.store_uri for decided in trashed}):
+            try:
+                claims = stores.at(root).claims()
+            except (StoreError, PathRefused) as error:
+                logger.info("the trash of store %s cannot be looked at: %s", root, error)
+                continue
+            found += [one.decision_id for one in trashed if one.store_uri == root and one.decision_id not in claims]
+        return found
 
     def purge_trash(self, experiment_id: str, stores: Stores, retention: timedelta, tally: Tally) -> None:
         """Delete for good what has been in the trash for longer than `retention`, and finish purges begun."""
@@ -155,7 +184,7 @@ class Evictor:
                 if decision is None or not _may_be_purged(locked.state, decision, stores):
                     continue
                 if decision.outcome == "trashed":
-                    event = _purge_or_restored(decision, stores)
+                    event = _next_step(decision, stores)
                     self._appender.add(locked, event)
                     tally.note(event)
                     if not isinstance(event, PurgeDecided):
@@ -259,7 +288,7 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed
     return EvictionCancelled(**ids, reason=reason)
 
 
-def _purge_or_restored(decision: Decision, stores: Stores) -> Event:
+def _next_step(decision: Decision, stores: Stores) -> Event:
     """Say what comes next for a trashed checkpoint: usually that it is purged.
 
     A restore may have been cut off after the move back and before its record: then it is restored.

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
-from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.identifiers import DEPLOYMENT_STREAM, id_problem
 from quota.errors import NotFound
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
@@ -73,7 +73,7 @@ class Queries:
             NotFound: it does not.
         """
         if experiment_id not in self.experiment_ids():
-            raise NotFound(f"experiment {experiment_id}: there is none; `ckpt-quota experiment list` lists them")
+            raise NotFound(f"experiment {named(experiment_id)}: there is none; `ckpt-quota experiment list` lists them")
 
     def catch_up(self, experiment_ids: Sequence[str]) -> None:
         """Write what recorders have appended since to the projections' tables."""
@@ -93,11 +93,11 @@ class Queries:
             NotFound: the trial has none.
         """
         self.catch_up([experiment_id])
-        found = self.ask(NEWEST, experiment_id=experiment_id, trial_id=trial_id)
+        is_id = id_problem(trial_id) is None
+        found = self.ask(NEWEST, experiment_id=experiment_id, trial_id=trial_id) if is_id else []
         if not found:
-            raise NotFound(
-                f"trial {trial_id} of {experiment_id}: it has no checkpoint; `ckpt-quota experiment show` lists them"
-            )
+            advice = f"`ckpt-quota experiment show {experiment_id}` lists them"
+            raise NotFound(f"trial {named(trial_id)} of {experiment_id}: it has no checkpoint; {advice}")
         return str(found[0]["uri"])
 
     def evictions(self, experiment_id: str | None, outcome: str | None, most: int) -> Answer:
@@ -105,9 +105,14 @@ class Queries:
         return self.ask(EVICTIONS, experiment_id=experiment_id, outcome=outcome, most=most)
 
 
+def named(text: str) -> str:
+    """Return an id as a message can show it, though it may be none."""
+    return text if text.isprintable() else ascii(text)
+
+
 def _typed(query: str, parameters: Mapping[str, object]) -> TextClause:
-    """Tell PostgreSQL the type of parameters that may be NULL, which it cannot guess."""
+    """Tell PostgreSQL the types of texts, and of what may be NULL, which it cannot guess."""
     for name, value in parameters.items():
-        if value is None:
+        if value is None or isinstance(value, str):
             query = query.replace(f":{name}", f"CAST(:{name} AS TEXT)")
     return text(query)

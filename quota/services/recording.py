@@ -130,11 +130,13 @@ class Recorder:
             StateRefused: there is no such trial, or it does not run since a resume.
         """
         with self._projector.locked([experiment_id]) as all_locked:
-            state = all_locked[experiment_id].state
-            trial = state.trials.get(trial_id)
+            locked = all_locked[experiment_id]
+            state, trial = locked.state, locked.state.trials.get(trial_id)
             if trial is None or trial.status != "running" or trial.resumed_position is None:
                 reason = "it does not run since a resume, so nothing is kept for it; resume it first"
                 raise StateRefused(f"trial {trial_id} of experiment {experiment_id}", "trial_id", trial_id, reason)
+            if trial.promised_uri is not None and state.checkpoints[trial.promised_uri].state == "stored":
+                self._rescuer.look_for(locked, trial.promised_uri)
             return _promised(state, trial)
 
     def _append(

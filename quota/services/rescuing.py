@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from quota.domain.events import CheckpointMissing, CheckpointRestored, EvictionCancelled
+from quota.domain.events import CheckpointMissing, CheckpointRestored, EvictionCancelled, EvictionDecided
 from quota.domain.experiment import Checkpoint, Decision
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.projections.projector import LockedExperiment, Projector
@@ -72,11 +72,37 @@ class Rescuer:
         try:
             stores.holding(checkpoint.uri).manifest(checkpoint.uri)
         except CheckpointGone:
+            if self.is_found_again(locked, checkpoint, stores):
+                return True
             self._appender.add(locked, CheckpointMissing(trial_id=checkpoint.trial_id, uri=checkpoint.uri))
             return False
         except (StoreError, PathRefused) as error:
             logger.warning("checkpoint %s is taken to be there, unseen: %s", checkpoint.uri, error)
         return True
+
+    def is_found_again(self, locked: LockedExperiment, checkpoint: Checkpoint, stores: Stores) -> bool:
+        """Look in the trash for a stored checkpoint that is not at its place, and move it back.
+
+        A process that was frozen before a move may have made it after its claim was given up, and been killed before
+        it could undo that.
+        """
+        connection, experiment_id = locked.stream.connection, locked.state.experiment_id
+        decided_before = self._appender.log.last_of_trial(
+            connection, experiment_id, checkpoint.trial_id, EvictionDecided.TYPE
+        )
+        for event in decided_before:
+            decided = event.payload
+            if not isinstance(decided, EvictionDecided) or decided.decision_id in locked.state.decisions:
+                continue
+            if (decided.uri, decided.checkpoint_position) != (checkpoint.uri, checkpoint.saved_position):
+                continue
+            try:
+                if stores.at(decided.store_uri).restore(decided.uri, decided.decision_id):
+                    logger.warning("checkpoint %s was in the trash without a claim, and is back", decided.uri)
+                    return True
+            except (StoreError, PathRefused) as error:
+                logger.warning("checkpoint %s cannot be brought back: %s", decided.uri, error)
+        return False
 
     def _is_brought_back(
         self, locked: LockedExperiment, decision: Decision, stores: Stores, why: Literal["resumed", "saved_again"]

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, select
 
 from quota.domain.events import CheckpointPinned, CheckpointRestored, EvictionDecided
 from quota.domain.experiment import Decision
-from quota.errors import CheckpointGone, NotFound, StateRefused
+from quota.domain.identifiers import event_id_problem
+from quota.errors import CheckpointGone, NotFound, StateRefused, shown
 from quota.eventlog.database import Database
 from quota.ports import CheckpointReader
 from quota.projections.projector import LockedExperiment, Projector
@@ -90,6 +91,10 @@ class Restorer:
     @staticmethod
     def _find(connection: Connection, decision_id: str) -> tuple[str, str]:
         query = select(decisions.c.experiment_id, decisions.c.outcome)
+        if event_id_problem(decision_id) is not None:
+            raise NotFound(
+                f"decision {shown(decision_id)}: this is no decision's id; `ckpt-quota evictions` lists them"
+            )
         row = connection.execute(query.where(decisions.c.decision_id == decision_id)).first()
         if row is None:
             raise NotFound(f"decision {decision_id}: there is none; `ckpt-quota evictions` lists them")

@@ -34,6 +34,10 @@ class Stores:
         store = self._deployment.store_for(uri)
         return None if store is None else store.uri
 
+    def roots(self) -> list[str]:
+        """Return the roots below which deletion is allowed, sorted."""
+        return sorted(self._deployment.stores)
+
     def allows(self, root: str) -> bool:
         """Tell whether deletion is allowed below a root."""
         return root in self._deployment.stores

@@ -27,8 +27,10 @@ from quota.projections.projector import Projector
 from quota.services.appending import Appender
 from quota.services.evicting import Evictor, Tally, objection, said
 from quota.services.fencing import FencedStreams
+from quota.services.healing import Healer
 from quota.services.ids import new_id
 from quota.services.listing import Listed, Lister
+from quota.services.rescuing import Rescuer
 from quota.services.stores import Stores
 
 _ERRORS_KEPT = 20
@@ -102,6 +104,8 @@ class SweepRun:
     deployment: DeploymentState
     stores: Stores
     lister: Lister
+    rescuer: Rescuer
+    healer: Healer
     order: SweepOrder
     progress: Progress
     software_version: str
@@ -109,6 +113,7 @@ class SweepRun:
 
     def sweep(self, experiment_id: str) -> None:
         """Sweep one experiment."""
+        self.evictor.note_restored(experiment_id, self.stores)
         if self.evictor.has_work(experiment_id, self.stores, self.order.retention):
             self._start()
             self.evictor.settle_claims(experiment_id, self.stores, self.report.tally, self.progress.moved)
@@ -195,9 +200,12 @@ class SweepRun:
 
     def _record_missing(self, experiment_id: str, missing: Sequence[Candidate]) -> None:
         with self.streams.locked(experiment_id) as locked:
+            self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
             for candidate in missing:
                 # Its trial may have been resumed meanwhile and have written it again.
-                if objection(locked.state, candidate.uri, candidate.saved_position) is None:
+                if objection(locked.state, candidate.uri, candidate.saved_position) is not None:
+                    continue
+                if not self.rescuer.is_found_again(locked, locked.state.checkpoints[candidate.uri], self.stores):
                     event = CheckpointMissing(trial_id=candidate.trial_id, uri=candidate.uri)
                     self.appender.add(locked, event)
                     self.report.tally.note(event)

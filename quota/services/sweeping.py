@@ -16,7 +16,9 @@ from quota.projections.projector import Projector
 from quota.services.appending import Appender
 from quota.services.evicting import Evictor
 from quota.services.fencing import SWEEP_LEASE, FencedStreams
+from quota.services.healing import Healer
 from quota.services.listing import Lister
+from quota.services.rescuing import Rescuer
 from quota.services.stores import OpenStore, Stores
 from quota.services.sweep_run import Progress, Silent, SweepOrder, SweepReport, SweepRun
 
@@ -30,6 +32,7 @@ class Sweeper:
         appender: In whose name.
         open_store: Opens a store.
         leases: Sees to it that one process sweeps at a time.
+        rescuer: Looks again for what is not at its place.
         software_version: Is recorded with each sweep.
     """
 
@@ -40,6 +43,7 @@ class Sweeper:
         appender: Appender,
         open_store: OpenStore,
         leases: Leases,
+        rescuer: Rescuer,
         software_version: str,
     ) -> None:
         self._database = database
@@ -47,6 +51,7 @@ class Sweeper:
         self._appender = appender
         self._open_store = open_store
         self._leases = leases
+        self._rescuer = rescuer
         self._software_version = software_version
 
     def sweep(self, experiment_ids: Sequence[str], order: SweepOrder, progress: Progress | None = None) -> SweepReport:
@@ -61,6 +66,7 @@ class Sweeper:
         with self._running(order, progress) as run:
             for experiment_id in experiment_ids:
                 run.sweep(experiment_id)
+            run.healer.heal(experiment_ids)
             run.finish()
             return run.report
 
@@ -91,6 +97,8 @@ class Sweeper:
                 deployment=deployment,
                 stores=stores,
                 lister=Lister(stores, lease),
+                rescuer=self._rescuer,
+                healer=Healer(self._database, streams, stores),
                 order=order,
                 progress=progress or Silent(),
                 software_version=self._software_version,

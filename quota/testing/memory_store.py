@@ -145,6 +145,10 @@ class MemoryStore:
             raise StoreError(f"store {self._root.uri}: claim_id is {shown(claim_id)}: it is no plain name")
         return claim_id in self._trash
 
+    def claims(self) -> frozenset[str]:
+        """List the claims that the trash holds anything of."""
+        return frozenset(self._trash)
+
     def marks(self) -> Marks:
         """Read the mark that `mark` left."""
         return Marks(self._mark)

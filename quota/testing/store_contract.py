@@ -298,6 +298,19 @@ class CheckpointStoreContract:
         promised(store.restore(uri, CLAIM), "it was kept")
         expect(self.read_checkpoint(store, uri), FILES, "all of it was kept")
 
+    def test_claims_are_listed_while_the_trash_holds_them(self, store: CheckpointStore, uri: str) -> None:
+        """What was trashed is listed until it is restored or purged, and nothing else is."""
+        store.mark(OTHER_CLAIM)
+        expect(store.claims(), frozenset(), "a new trash is empty")
+        manifest = store.manifest(uri)
+        store.trash(uri, CLAIM, manifest)
+        expect(store.claims(), frozenset({CLAIM}), "what was trashed is listed")
+        store.restore(uri, CLAIM)
+        expect(store.claims(), frozenset(), "what was restored is not")
+        store.trash(uri, CLAIM, manifest)
+        store.purge(CLAIM, manifest)
+        expect(store.claims(), frozenset(), "nor is what was purged")
+
     def test_a_root_is_marked_and_marked_anew(self, store: CheckpointStore, uri: str) -> None:
         """A new root has no mark, the last mark counts, and no mark is part of a checkpoint."""
         expect(store.marks().own, None, "a new root has no mark")

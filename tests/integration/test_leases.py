@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import text, update
 
 from quota.cli import main
+from quota.domain.events import TrialPaused, TrialResumed
 from quota.errors import DatabaseUnavailable, LeaseHeld, LeaseLost
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
@@ -22,8 +23,8 @@ from quota.eventlog.processes import has_ended, this_process
 from quota.eventlog.tables import leases
 from quota.services.fencing import SWEEP_LEASE
 from quota.services.migrating import upgrade
-from support import create_schema
-from sweeps import AT_ONCE, Sweeps, refusing, silent, sweeps_over, uri_of
+from support import create_schema, services_over
+from sweeps import AT_ONCE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -169,6 +170,79 @@ def test_a_sweeper_that_lost_its_lease_stops(sweeps: Sweeps, step: str) -> None:
     sweeps.sweep(AT_ONCE)
     assert sweeps.checkpoint("2").state == "purged"
     sweeps.check_settled()
+
+
+class Frozen:
+    """A sweeper that is frozen just before a move, until its lease and its transaction are gone; then it wakes."""
+
+    def __init__(self, sweeps: Sweeps, url: str) -> None:
+        self.sweeps, self.url = sweeps, url
+
+    def __call__(self, step: str, _: str) -> None:
+        if step != "before trash":
+            return
+        self.sweeps.store.hook = silent
+        with closing(Database(self.url)) as other, other.write() as connection:
+            ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            connection.execute(text(f"{ended} WHERE datname = current_database() AND pid <> pg_backend_pid()"))
+        with services_over(self.url, self.sweeps.clock, lambda _: self.sweeps.store) as services:
+            expire(services.database)
+            resumed = self.sweeps.envelope(TrialResumed(trial_id="2", level=1))
+            assert services.recorder.resume_trial(resumed).checkpoint is not None
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_sweeper_that_wakes_after_a_resume_takes_nothing_of_it(postgresql_url: str, *, killed: bool) -> None:
+    create_schema(postgresql_url)
+    with sweeps_over(postgresql_url) as sweeps:
+        sweeps.prepare(2, high=1, low=1)
+        frozen = Frozen(sweeps, postgresql_url)
+
+        def hook(step: str, about: str) -> None:
+            frozen(step, about)
+            if killed and step == "before trash":
+                # It is killed after the late move, before it can undo it.
+                sweeps.store.hook = refusing("before restore")
+
+        sweeps.store.hook = hook
+        with pytest.raises(DatabaseUnavailable):
+            sweeps.sweep()
+        sweeps.store.hook = silent
+        assert (sweeps.store.contents(uri_of("2")) is None) == killed
+        promised = sweeps.services.recorder.promised_checkpoint("x", "2")
+        assert promised is not None
+        assert promised.uri == uri_of("2")
+        assert sweeps.store.contents(uri_of("2")) is not None
+        sweeps.check_settled()
+
+
+def test_a_sweep_heals_a_late_move(sweeps: Sweeps) -> None:
+    sweeps.store.hook = killing("before trash")
+    with pytest.raises(Killed):
+        sweeps.sweep()
+    sweeps.store.hook = silent
+    decided = sweeps.decision().decided
+    assert sweeps.resume("2").checkpoint is not None
+    sweeps.sweep()
+    sweeps.store.trash(decided.uri, decided.decision_id, decided.manifest)
+    sweeps.sweep()
+    assert sweeps.store.contents(uri_of("2")) is not None
+    # The other trial's, since a running one counts.
+    sweeps.check_settled(open_decisions=1)
+
+
+def test_what_is_taken_for_missing_is_looked_for_in_the_trash(sweeps: Sweeps) -> None:
+    sweeps.store.hook = killing("before trash")
+    with pytest.raises(Killed):
+        sweeps.sweep()
+    sweeps.store.hook = silent
+    decided = sweeps.decision().decided
+    sweeps.resume("2")
+    sweeps.send(TrialPaused(trial_id="2", level=1, metric=2.0))
+    sweeps.store.trash(decided.uri, decided.decision_id, decided.manifest)
+    assert sweeps.sweep().tally.missing == []
+    assert "checkpoint_missing" not in sweeps.types()
+    sweeps.check_settled(open_decisions=1)
 
 
 def test_a_move_whose_record_is_not_committed_is_undone(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:

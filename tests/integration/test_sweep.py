@@ -138,21 +138,22 @@ def test_a_restore_that_was_killed_can_be_done_again(sweeps: Sweeps, step: str) 
     sweeps.check_settled()
 
 
-@pytest.mark.parametrize(
-    ("step", "last"), [("before restore", "checkpoint_purged"), ("after restore", "checkpoint_restored")]
-)
-def test_a_restore_that_was_killed_is_finished_by_the_sweep_that_would_purge(
-    sweeps: Sweeps, step: str, last: str
+@pytest.mark.parametrize("later", [timedelta(), DAY])
+@pytest.mark.parametrize(("step", "restored"), [("before restore", False), ("after restore", True)])
+def test_a_restore_that_was_killed_is_recorded_by_the_next_sweep_if_it_happened(
+    sweeps: Sweeps, step: str, later: timedelta, *, restored: bool
 ) -> None:
     decision_id = evict_one(sweeps)
     sweeps.store.hook = killing(step)
     with pytest.raises(Killed):
         sweeps.services.restorer.restore(decision_id)
     sweeps.store.hook = silent
-    sweeps.wait(DAY)
+    sweeps.limit("experiments", 9, 9)
+    sweeps.wait(later)
     sweeps.sweep()
-    assert sweeps.types()[-1] == last
-    sweeps.check_settled()
+    outcome = "checkpoint_restored" if restored else "checkpoint_purged" if later else "checkpoint_trashed"
+    assert sweeps.types()[-1] == outcome
+    sweeps.check_settled(open_decisions=int(outcome == "checkpoint_trashed"))
 
 
 def evict_one(sweeps: Sweeps) -> str:

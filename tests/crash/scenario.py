@@ -1,0 +1,188 @@
+"""What a deployment does all day, at random: trials train, pause and resume, checkpoints are evicted and restored."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quota.client import ExperimentHandle
+from quota.domain.events import (
+    CheckpointPinned,
+    CheckpointSaved,
+    CheckpointUnpinned,
+    ExperimentRegistered,
+    LimitSet,
+    PolicyParameters,
+    TrialPaused,
+    TrialReported,
+)
+from quota.errors import StateRefused, StoreError
+from quota.services.sweep_run import SweepOrder
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from quota.bootstrap import Services
+    from quota.domain.experiment import ExperimentState, Trial
+
+EXPERIMENT = "x"
+LEVELS = (1, 3, 9)
+AT_ONCE = SweepOrder(PolicyParameters(policy="by_level"), timedelta())
+KEEP = SweepOrder(PolicyParameters(), timedelta(hours=1))
+
+
+def prepare(services: Services, root: Path) -> None:
+    """Register the experiment, and allow deletion where it writes."""
+    root.mkdir()
+    (root / "canary").write_text("not ours")
+    services.administration.add_store(root.as_uri())
+    services.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=4, low=3))
+    ExperimentHandle(services, "tuner", EXPERIMENT).record(
+        ExperimentRegistered(mode="min", rung_levels=LEVELS, promotion_quantiles=(0.5, 0.5, 0.5), max_resource=27)
+    )
+
+
+def place_of(uri: str) -> Path:
+    """Return where a checkpoint lies on this disk."""
+    return Path(uri.removeprefix("file://"))
+
+
+def look(services: Services) -> ExperimentState:
+    """Return the state that the log adds up to."""
+    with services.database.read() as connection:
+        return services.projector.look(connection, EXPERIMENT)
+
+
+def written(place: Path) -> dict[str, object] | None:
+    """Return what a trial wrote at a place; None where there is nothing."""
+    try:
+        found: dict[str, object] = json.loads((place / "weights").read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+@dataclass
+class Scenario:
+    """One process's share of the day.
+
+    Attributes:
+        acknowledged: File in which each save is noted once it is known to be recorded.
+        forgotten: File in which each checkpoint that is lost by hand is noted, by its place and its number.
+        violations: File in which each broken promise is noted.
+    """
+
+    services: Services
+    root: Path
+    random: Random
+    acknowledged: Path
+    forgotten: Path
+    violations: Path
+
+    def __post_init__(self) -> None:
+        self.handle = ExperimentHandle(self.services, "tuner", EXPERIMENT)
+
+    def run(self, actions: int) -> None:
+        for _ in range(actions):
+            once = [self.start, self.pin, self.restore, self.lose]
+            action = self.random.choice([*once, *[self.train, self.resume, self.sweep] * 2])
+            action(look(self.services))
+
+    def start(self, state: ExperimentState) -> None:
+        self.handle.trial_started(str(len(state.trials) + 1))
+
+    def train(self, state: ExperimentState) -> None:
+        """Train a running trial up to its next rung, where it is paused."""
+        trial = self._one(state, "running")
+        if trial is None:
+            return
+        level = next((one for one in LEVELS if one > (trial.level or 0)), None)
+        if level is None:
+            self.handle.trial_completed(trial.trial_id)
+            return
+        place = self.root / f"trial-{trial.trial_id}" / self.random.choice("aab")
+        number = self._write(place, trial.trial_id, level)
+        saved = CheckpointSaved(trial_id=trial.trial_id, uri=place.as_uri(), size_bytes=1, resource=level)
+        metric = self.random.random()
+        payloads = [
+            TrialReported(trial_id=trial.trial_id, resource=level, metric=metric),
+            saved,
+            TrialPaused(trial_id=trial.trial_id, level=level, metric=metric),
+        ]
+        if self.random.random() < 0.2:
+            # Late news of the save.
+            payloads[1], payloads[2] = payloads[2], payloads[1]
+        if self.random.random() < 0.3:
+            for payload in payloads:
+                self.handle.record(payload)
+        else:
+            self.services.recorder.append([self.handle.event(payload) for payload in payloads])
+        with self.acknowledged.open("a") as noted:
+            noted.write(f"{number}\n")
+
+    def resume(self, state: ExperimentState) -> None:
+        """Resume a paused trial, and load what it was told."""
+        trial = self._one(state, "paused")
+        if trial is None or trial.level is None:
+            return
+        promised = self.handle.resume_trial(trial.trial_id, level=trial.level)
+        if promised is not None:
+            self.check_loadable(trial.trial_id, promised.uri)
+
+    def check_loadable(self, trial_id: str, uri: str) -> None:
+        """Note it where a promised checkpoint cannot be loaded."""
+        found = written(place_of(uri))
+        if found is None or found["trial"] != trial_id:
+            with self.violations.open("a") as noted:
+                noted.write(f"trial {trial_id} was promised {uri}, and found {found}\n")
+
+    def pin(self, state: ExperimentState) -> None:
+        stored = [one for one in state.checkpoints.values() if one.state == "stored"]
+        if stored:
+            chosen = self.random.choice(stored)
+            change = CheckpointUnpinned if chosen.pinned else CheckpointPinned
+            self.handle.record(change(trial_id=chosen.trial_id, uri=chosen.uri))
+
+    def sweep(self, _: ExperimentState) -> None:
+        self.services.sweeper.sweep([EXPERIMENT], AT_ONCE if self.random.random() < 0.6 else KEEP)
+
+    def restore(self, state: ExperimentState) -> None:
+        trashed = [one for one in state.decisions.values() if one.outcome == "trashed"]
+        if trashed:
+            try:
+                self.services.restorer.restore(self.random.choice(trashed).decided.decision_id)
+            except (StateRefused, StoreError):
+                # Its trial has written there since.
+                return
+
+    def lose(self, state: ExperimentState) -> None:
+        """Delete a paused trial's folder behind everybody's back, and sometimes say so."""
+        trial = self._one(state, "paused")
+        if trial is None or self.random.random() < 0.7:
+            return
+        lost = [state.checkpoints[uri] for uri in state.trial_uris.get(trial.trial_id, [])]
+        with self.forgotten.open("a") as noted:
+            for checkpoint in lost:
+                found = written(place_of(checkpoint.uri))
+                noted.write(f"{checkpoint.uri}\n{found['number'] if found else ''}\n")
+        shutil.rmtree(self.root / f"trial-{trial.trial_id}", ignore_errors=True)
+        if self.random.random() < 0.5:
+            for checkpoint in lost:
+                self.handle.checkpoint_missing(trial.trial_id, location=checkpoint.uri)
+
+    def _one(self, state: ExperimentState, status: str) -> Trial | None:
+        found = [trial for trial in state.trials.values() if trial.status == status]
+        return self.random.choice(found) if found else None
+
+    def _write(self, place: Path, trial_id: str, resource: int) -> int:
+        """Write a checkpoint as a careful trial does, so that it is whole at any moment."""
+        place.mkdir(parents=True, exist_ok=True)
+        number = self.random.getrandbits(60)
+        fresh = self.root / f".new-{trial_id}"
+        fresh.write_text(json.dumps({"trial": trial_id, "resource": resource, "number": number}))
+        fresh.replace(place / "weights")
+        return number

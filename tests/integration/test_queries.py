@@ -1,0 +1,64 @@
+"""What the command line asks the database, on both kinds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from quota.errors import NotFound
+from quota.services.querying import ESTIMATORS, EXPERIMENTS, INVENTORY, RUNGS, USAGE
+from support import create_schema
+from sweeps import AT_ONCE, KEEP, Sweeps, sweeps_over, uri_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def sweeps(database_url: str) -> Iterator[Sweeps]:
+    create_schema(database_url)
+    with sweeps_over(database_url) as ready:
+        ready.prepare(3, high=2, low=2)
+        ready.sweep(KEEP)
+        ready.limit("experiments", 1, 1)
+        ready.sweep(AT_ONCE)
+        yield ready
+
+
+@pytest.mark.parametrize(
+    ("experiment_id", "outcome", "trials"),
+    [
+        (None, None, ["2", "3"]),
+        ("x", None, ["2", "3"]),
+        ("y", None, []),
+        (None, "purged", ["2", "3"]),
+        ("x", "trashed", []),
+    ],
+)
+def test_evictions(sweeps: Sweeps, experiment_id: str | None, outcome: str | None, trials: list[str]) -> None:
+    rows = sweeps.services.queries.evictions(experiment_id, outcome, 50)
+    assert sorted(row["trial_id"] for row in rows) == trials
+
+
+def test_what_is_shown_of_an_experiment(sweeps: Sweeps) -> None:
+    ask = sweeps.services.queries.ask
+    for experiment_id in ("x", None):
+        assert [row["experiment_id"] for row in ask(EXPERIMENTS, experiment_id=experiment_id)] == ["x"]
+    assert len(ask(USAGE)) == 1
+    assert len(ask(INVENTORY, experiment_id="x")) == 3
+    assert len(ask(ESTIMATORS, experiment_id="x")) == 3
+    assert len(ask(RUNGS, experiment_id="x")) == 2
+    assert sweeps.services.queries.newest_uri("x", "1") == uri_of("1")
+
+
+@pytest.mark.parametrize("decision_id", ["nope", "019953f2-5d6c-7c3e-8a41-0b6f9d2e7a10", "\udcff"])
+def test_restore_of_no_decision(sweeps: Sweeps, decision_id: str) -> None:
+    with pytest.raises(NotFound):
+        sweeps.services.restorer.restore(decision_id)
+
+
+@pytest.mark.parametrize("trial_id", ["9", "\udcff", ""])
+def test_newest_checkpoint_of_no_trial(sweeps: Sweeps, trial_id: str) -> None:
+    with pytest.raises(NotFound, match="it has no checkpoint"):
+        sweeps.services.queries.newest_uri("x", trial_id)
