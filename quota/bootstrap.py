@@ -109,13 +109,15 @@ def services(
     database = Database(database_url)
     try:
         require_head(database)
-        yield assemble(database, actor, clock or SystemClock(), opener)
+        yield assemble(database, actor, clock or SystemClock(), opener, trusts_no_clock=clock is None)
     finally:
         database.close()
 
 
-def assemble(database: Database, actor: str, clock: Clock, opener: OpenStore) -> Services:
-    """Put the use cases together."""
+def assemble(
+    database: Database, actor: str, clock: Clock, opener: OpenStore, *, trusts_no_clock: bool = False
+) -> Services:
+    """Put the use cases together. A clock that is set by hand is trusted."""
     log = EventLog(database)
     projector = Projector(log)
     appender = Appender(log, clock, actor)
@@ -128,7 +130,9 @@ def assemble(database: Database, actor: str, clock: Clock, opener: OpenStore) ->
         recorder=Recorder(appender, projector, rescuer),
         planner=Planner(database, projector, clock),
         leases=leases,
-        sweeper=Sweeper(database, projector, appender, opener, leases, rescuer, software_version()),
+        sweeper=Sweeper(
+            database, projector, appender, opener, leases, rescuer, software_version(), trusts_no_clock=trusts_no_clock
+        ),
         restorer=Restorer(database, projector, appender, opener),
         administration=Administration(database, projector, appender, opener),
         rebuilder=Rebuilder(database, log),

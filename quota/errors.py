@@ -87,6 +87,10 @@ class ProjectionDiverged(QuotaError):
     """The projections are not the fold of the log. `ckpt-quota rebuild` makes them anew."""
 
 
+class ClockJumped(QuotaError):
+    """The host's clock cannot be right: times of retention mean nothing by it, and nothing is deleted."""
+
+
 class LeaseHeld(QuotaError):
     """Another process is doing what only one may do at a time."""
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
 from quota.domain.identifiers import TRASH_NAME
 from quota.ports import Marks
 from quota_local.boundary import identity
+from quota_local.kernel import mount_id
+from quota_local.mounts import seen_above
 from quota_local.way import DIRECTORY_FLAGS
 
 # No claim begins with a dot.
@@ -20,17 +25,38 @@ _LOOK_UP_FLAGS = DIRECTORY_FLAGS | getattr(os, "O_PATH", 0)
 _NO_MARK = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
-def read_marks(root_fd: int) -> Marks:
+def read_marks(root_fd: int, path: Path) -> Marks:
     """Read the root's own mark, and those of the directories above it.
 
-    The way up is `..`, so it is the real one, by whatever links or bind mounts the root was reached.
+    The way up is `..`, which no link in the root's name misleads; and, where the root is seen through a bind mount,
+    the directories above it in its file system, as far as they are mounted anywhere in sight.
+
+    Args:
+        root_fd: The root.
+        path: Its path, without symbolic links.
 
     Raises:
         OSError: something cannot be read. A trash above that others may not read is passed over: this user could not
             delete from there either.
     """
     own = _mark_of(root_fd)
-    above: list[str] = []
+    above = [*_marks_upwards(root_fd), *_marks_beyond_mounts(root_fd, path)]
+    return Marks(own, tuple(dict.fromkeys(above)))
+
+
+def _marks_beyond_mounts(root_fd: int, path: Path) -> Iterator[str]:
+    for seen in seen_above(PurePosixPath(path), mount_id(root_fd)):
+        with suppress(OSError):
+            fd = os.open(seen, _LOOK_UP_FLAGS)
+            try:
+                mark = _mark_of(fd)
+            finally:
+                os.close(fd)
+            if mark is not None:
+                yield mark
+
+
+def _marks_upwards(root_fd: int) -> Iterator[str]:
     fd = os.dup(root_fd)
     try:
         while True:
@@ -39,13 +65,13 @@ def read_marks(root_fd: int) -> Marks:
             os.close(fd)
             fd = parent
             if is_top:
-                return Marks(own, tuple(above))
+                return
             try:
                 mark = _mark_of(fd)
             except PermissionError:
                 continue
             if mark is not None:
-                above.append(mark)
+                yield mark
     finally:
         os.close(fd)
 

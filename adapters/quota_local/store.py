@@ -199,7 +199,7 @@ class LocalStore:
             StoreError: the store cannot be reached or read.
         """
         with failures_named(self._uri, "read the store's mark"), self._root.opened() as root:
-            return read_marks(root.fd)
+            return read_marks(root.fd, self._root.path)
 
     def mark(self, store_id: str) -> None:
         """Mark the root as that of the store `store_id`: in a file of its trash.

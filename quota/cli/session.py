@@ -150,9 +150,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
         table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
     for row in rows:
         table.add_row(*(shown(value) for value in row))
-    screen = console()
-    if not screen.is_terminal or _natural_width(table) <= screen.width:
-        screen.print(table)
+    screen, needed = console(), _natural_width(table)
+    if not screen.is_terminal or needed <= screen.width:
+        screen.print(table, width=None if screen.is_terminal else needed, crop=False)
         return
     width = max(map(len, columns))
     if title:

@@ -117,7 +117,7 @@ class Database:
             return engine.connect()
         except DBAPIError as error:
             # Whatever a driver calls it: what is wrong is the URL, or the server.
-            raise DatabaseUnavailable(f"database {self.url}: {_first_line(error)}") from error
+            raise DatabaseUnavailable(f"database {self.url}: {_reason(error)}") from error
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -142,12 +142,7 @@ class Database:
         except DBAPIError as error:
             if not _is_of_the_database(error):
                 raise
-            reason = _first_line(error)
-            if "is full" in reason or "disk I/O" in reason:
-                reason += "; free some space on its disk, and keep the database on another one than the checkpoints"
-            if type(error) is DatabaseError:
-                reason += "; look whether this is the right file, and restore it from a backup if so"
-            raise DatabaseUnavailable(f"database {self.url}: {reason}") from error
+            raise DatabaseUnavailable(f"database {self.url}: {_reason(error)}") from error
         except OSError as error:
             if error.filename is None or self.path is None or not str(error.filename).startswith(str(self.path)):
                 raise
@@ -166,8 +161,14 @@ def _is_of_the_database(error: DBAPIError) -> bool:
     return code[:2] in {"08", "25", "40", "53", "57", "58"}
 
 
-def _first_line(error: DBAPIError) -> str:
-    return (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
+def _reason(error: DBAPIError) -> str:
+    """Return what the driver said in its first line, and what to do about it where that is known."""
+    said = (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
+    if "is full" in said or "disk I/O" in said:
+        return f"{said}; free some space on its disk, and keep the database on another one than the checkpoints"
+    if type(error) is DatabaseError:
+        return f"{said}; look whether this is the right file, and restore it from a backup if so"
+    return said
 
 
 def parse_url(url: str) -> URL:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from quota.domain.events import NewEvent, RecordedEvent
@@ -261,6 +261,11 @@ class EventLog:
         query = select(streams.c.position, streams.c.hash).where(streams.c.experiment_id == experiment_id)
         row = connection.execute(query.with_for_update(read=True)).first()
         return (0, GENESIS) if row is None else (row.position, row.hash)
+
+    def last_recorded_at(self, connection: Connection) -> datetime | None:
+        """Return when the last event of any stream was stored; None where there is none."""
+        moment: datetime | None = connection.execute(select(func.max(streams.c.recorded_at))).scalar()
+        return moment
 
     def position(self, connection: Connection, experiment_id: str) -> int:
         """Return the position of a stream's last event; 0 where there is none."""

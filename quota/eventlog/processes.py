@@ -29,9 +29,21 @@ def has_ended(process: str | None) -> bool:
     try:
         return _started(int(pid)) != started
     except FileNotFoundError:
+        return not _is_hidden(int(pid))
+    except OSError:
+        return False
+
+
+def _is_hidden(pid: int) -> bool:
+    """Tell whether there is such a process, of another user, that /proc does not show."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
         return True
     except OSError:
         return False
+    # A zombie of ours can still be signalled.
+    return False
 
 
 def _place() -> str:

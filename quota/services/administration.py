@@ -142,7 +142,7 @@ def _refuse_marks(known: DeploymentState, uri: str, marks: Marks, *, take_over: 
             raise StateRefused(f"store {uri}", "uri", uri, reason)
         if mark not in ours and not take_over:
             reason = (
-                f"this place is, or lies in, store {mark} of another database, and two must not manage one place; "
-                "if that database is gone, repeat this with --take-over"
+                f"this place is, or lies in, store {mark} of another database, or of a `store add` that was cut off; "
+                "two databases must not manage one place. If no other one does, repeat this with --take-over"
             )
             raise StateRefused(f"store {uri}", "uri", uri, reason)

@@ -15,7 +15,7 @@ from quota.domain.events import (
     NewEvent,
     instant_problem,
 )
-from quota.domain.experiment import ExperimentState, Trial
+from quota.domain.experiment import Trial
 from quota.domain.identifiers import event_id_problem, id_problem
 from quota.domain.refusal import Refusal, RefusalKind
 from quota.domain.wire import MAX_EVENT_BYTES, recheck
@@ -121,7 +121,7 @@ class Recorder:
                 since = f"the trial has gone on since (it is {trial.status})"
                 reason = f"this resume is stored already, and {since}; send a new one"
                 raise error_for(named(resumed), Refusal(RefusalKind.STATE, "trial_id", trial_id, reason))
-            return Resumption(known, _promised(locked.state, trial))
+            return Resumption(known, self._promised(locked, trial))
 
     def promised_checkpoint(self, experiment_id: str, trial_id: str) -> LoadableCheckpoint | None:
         """Return what the last resume of a running trial promised it.
@@ -131,13 +131,20 @@ class Recorder:
         """
         with self._projector.locked([experiment_id]) as all_locked:
             locked = all_locked[experiment_id]
-            state, trial = locked.state, locked.state.trials.get(trial_id)
+            trial = locked.state.trials.get(trial_id)
             if trial is None or trial.status != "running" or trial.resumed_position is None:
                 reason = "it does not run since a resume, so nothing is kept for it; resume it first"
                 raise StateRefused(f"trial {trial_id} of experiment {experiment_id}", "trial_id", trial_id, reason)
-            if trial.promised_uri is not None and state.checkpoints[trial.promised_uri].state == "stored":
-                self._rescuer.look_for(locked, trial.promised_uri)
-            return _promised(state, trial)
+            return self._promised(locked, trial)
+
+    def _promised(self, locked: LockedExperiment, trial: Trial) -> LoadableCheckpoint | None:
+        if trial.promised_uri is None:
+            return None
+        checkpoint = locked.state.checkpoints[trial.promised_uri]
+        if checkpoint.state == "stored":
+            # A resume that was only appended has not looked, and what was there may be gone by now.
+            self._rescuer.look_for(locked, checkpoint.uri)
+        return LoadableCheckpoint(checkpoint.uri, checkpoint.resource) if checkpoint.state == "stored" else None
 
     def _append(
         self, locked: Mapping[str, LockedExperiment], batch: Sequence[Prepared], names: Mapping[str, str]
@@ -196,13 +203,6 @@ class Recorder:
             f"{overlap.experiment_id}; evicting one would take the other, so give each trial its own place"
         )
         return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
-
-
-def _promised(state: ExperimentState, trial: Trial) -> LoadableCheckpoint | None:
-    checkpoint = None if trial.promised_uri is None else state.checkpoints[trial.promised_uri]
-    if checkpoint is None or checkpoint.state != "stored":
-        return None
-    return LoadableCheckpoint(checkpoint.uri, checkpoint.resource)
 
 
 def _envelope_refusal(new: NewEvent) -> Refusal | None:

@@ -8,6 +8,7 @@ from typing import Literal
 from quota.domain.events import CheckpointMissing, CheckpointRestored, EvictionCancelled, EvictionDecided
 from quota.domain.experiment import Checkpoint, Decision
 from quota.errors import CheckpointGone, PathRefused, StoreError
+from quota.ports import CheckpointReader
 from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
 from quota.services.stores import OpenStore, Stores
@@ -112,10 +113,7 @@ class Rescuer:
         ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
         try:
             store = stores.at(decided.store_uri)
-            # What is not in the trash was not moved yet, or moved back by somebody who was killed before the record.
-            there = store.restore(decided.uri, decided.decision_id) or (
-                store.manifest(decided.uri).entries == decided.manifest.entries
-            )
+            there = store.restore(decided.uri, decided.decision_id) or _is_at_its_place(store, decision)
         except (StoreError, PathRefused) as error:
             logger.warning("checkpoint %s cannot be brought back: %s", decided.uri, error)
             return False
@@ -126,6 +124,16 @@ class Rescuer:
         else:
             self._appender.add(locked, CheckpointRestored(**ids))
         return True
+
+
+def _is_at_its_place(store: CheckpointReader, decision: Decision) -> bool:
+    """Tell whether a checkpoint that is not in the trash lies at its place.
+
+    What was claimed and never moved is the trial's own, whatever the trial has written to it since. What was trashed
+    may have been moved back by somebody who was killed before the record of it.
+    """
+    present = store.manifest(decision.decided.uri)
+    return decision.outcome == "claimed" or present.entries == decision.decided.manifest.entries
 
 
 def _decision_about(locked: LockedExperiment, checkpoint: Checkpoint) -> Decision | None:

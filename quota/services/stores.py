@@ -71,9 +71,9 @@ class Stores:
     def _open(self, store: Store) -> CheckpointStore:
         key = store.uri, store.store_id
         if key not in self._opened:
-            opened = self._open_store(store.uri)
-            require_mark(opened, store)
-            self._opened[key] = opened
+            self._opened[key] = self._open_store(store.uri)
+        # Each time: a disk can be replaced by another one in the middle of a sweep.
+        require_mark(self._opened[key], store)
         return self._opened[key]
 
 

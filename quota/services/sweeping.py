@@ -6,10 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
+from sqlalchemy import Connection
+
 from quota.domain.events import (
     PolicyParameters,
 )
+from quota.domain.fold import FUTURE_TOLERANCE
 from quota.domain.plan import Plan
+from quota.errors import ClockJumped
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
 from quota.projections.projector import Projector
@@ -21,6 +25,8 @@ from quota.services.listing import Lister
 from quota.services.rescuing import Rescuer
 from quota.services.stores import OpenStore, Stores
 from quota.services.sweep_run import Progress, Silent, SweepOrder, SweepReport, SweepRun
+
+_TIME = "%Y-%m-%d %H:%M:%S"
 
 
 class Sweeper:
@@ -34,6 +40,7 @@ class Sweeper:
         leases: Sees to it that one process sweeps at a time.
         rescuer: Looks again for what is not at its place.
         software_version: Is recorded with each sweep.
+        trusts_no_clock: Whether to compare the clock with the database's before each sweep.
     """
 
     def __init__(
@@ -45,6 +52,8 @@ class Sweeper:
         leases: Leases,
         rescuer: Rescuer,
         software_version: str,
+        *,
+        trusts_no_clock: bool,
     ) -> None:
         self._database = database
         self._projector = projector
@@ -53,6 +62,7 @@ class Sweeper:
         self._leases = leases
         self._rescuer = rescuer
         self._software_version = software_version
+        self._trusts_no_clock = trusts_no_clock
 
     def sweep(self, experiment_ids: Sequence[str], order: SweepOrder, progress: Progress | None = None) -> SweepReport:
         """Finish what earlier sweeps left open, evict until the limits hold, and purge what is due.
@@ -60,6 +70,7 @@ class Sweeper:
         Raises:
             DatabaseUnavailable: the database went away; what was claimed is finished by the next sweep.
             ProjectionDiverged: the log and the projections disagree; nothing more is deleted.
+            ClockJumped: the host's clock cannot be right; nothing was done.
             LeaseHeld: another process sweeps.
             LeaseLost: this process took too long, and another one has taken over.
         """
@@ -83,10 +94,26 @@ class Sweeper:
             run.finish()
             return run.report
 
+    def _require_clock(self, connection: Connection) -> None:
+        """Compare the clock that retention is measured by with the database's, and with what the log has seen.
+
+        Raises:
+            ClockJumped: they are more than five minutes apart.
+        """
+        now, by_database = self._appender.clock.now(), self._database.now(connection)
+        last = self._appender.log.last_recorded_at(connection)
+        advice = "nothing is deleted before that is mended (see: timedatectl)"
+        if abs(now - by_database) > FUTURE_TOLERANCE:
+            raise ClockJumped(f"clock: this host says {now:{_TIME}}, the database {by_database:{_TIME}}; {advice}")
+        if last is not None and last > by_database + FUTURE_TOLERANCE:
+            raise ClockJumped(f"clock: it is {by_database:{_TIME}}, and the log has events of {last:{_TIME}}; {advice}")
+
     @contextmanager
     def _running(self, order: SweepOrder, progress: Progress | None) -> Iterator[SweepRun]:
         with self._leases.held(SWEEP_LEASE, order.lease_term) as lease:
             with self._database.read() as connection:
+                if self._trusts_no_clock:
+                    self._require_clock(connection)
                 deployment = self._projector.look_at_deployment(connection)
             streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store)
             yield SweepRun(

@@ -203,8 +203,11 @@ def test_errors_are_messages(run: Run, arguments: list[str], code: int, message:
         (["experiment", "finish", "nobody"], "experiment nobody: there is none"),
         (["plan", "-e", "nobody"], "experiment nobody: there is none"),
         (["pin", "asha", "99"], "trial 99 of asha: it has no checkpoint"),
-        (["restore", "019953f2-5d6c-7c3e-8a41-0b6f9d2e7a10"], "there is none; `ckpt-quota evictions` lists them"),
-        (["restore", "nonsense"], "there is none; `ckpt-quota evictions` lists them"),
+        (
+            ["restore", "019953f2-5d6c-7c3e-8a41-0b6f9d2e7a10"],
+            "there is none; `ckpt-quota evictions` lists them",
+        ),
+        (["restore", "nonsense"], "this is no decision's id; `ckpt-quota evictions` lists them"),
         (["limit", "remove", "-e", "asha"], "limit of experiment:asha: there is none"),
         (["limit", "set", "--checkpoints", "5", "--low", "6"], "must not be above the high one, which is 5"),
         (["store", "add", "missing"], "missing"),

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
     from quota.bootstrap import Services
     from quota.services.stores import OpenStore
 
-ACTIONS = 60
+ACTIONS = 40
 KILLS_A_DEPLOYMENT = 20
 _CHECKED = 0.6
 
@@ -104,15 +103,16 @@ def in_a_process(work: Callable[[], None], kill_after_seconds: float | None = No
     """Do something in a forked process; tell whether it was killed."""
     pid = os.fork()
     if pid == 0:
+        if kill_after_seconds is not None:
+            # Its default action ends the process at once, whatever that is doing, as SIGKILL does.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, kill_after_seconds)
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - it must not return into the parent's code
             sys.stderr.write(f"{type(error).__name__}: {error}\n")
             os._exit(1)
         os._exit(0)
-    if kill_after_seconds is not None:
-        time.sleep(kill_after_seconds)
-        os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     if os.WIFEXITED(status) and os.WEXITSTATUS(status):
         raise RuntimeError("a process failed instead of being killed; its error is on standard error")
@@ -149,7 +149,9 @@ class Driver:
 
     def at_random(self, longest_seconds: float) -> None:
         """Kill a process at a random time."""
-        self._kill("random", lambda work: in_a_process(work, self._random.uniform(0, longest_seconds)), Fault("", 0))
+        self._kill(
+            "random", lambda work: in_a_process(work, self._random.uniform(0.001, longest_seconds)), Fault("", 0)
+        )
 
     def _kill(
         self, name: str, run: Callable[[Callable[[], None]], bool], fault: Fault, checked: float = _CHECKED

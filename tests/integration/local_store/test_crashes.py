@@ -12,7 +12,7 @@ from integration.local_store.house import CLAIM, Crash, House, crash_at, key
 def test_everything_renamed_is_synced(house: House, synced: set[tuple[int, int]]) -> None:
     manifest = house.evict()
     assert synced == {key(house.root), key(house.trash), key(house.checkpoint.parent)}
-    assert stat.S_IMODE(house.trash.stat().st_mode) == 0o700
+    assert stat.S_IMODE(house.trash.stat().st_mode) == 0o711
     house.checkpoint.parent.rmdir()
     synced.clear()
     house.store.restore(house.uri, CLAIM)
