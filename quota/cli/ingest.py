@@ -40,14 +40,14 @@ def ingest(
     as_json: JsonOption = False,
 ) -> None:
     """Store events from a file. An event that is stored already is not stored again, so a file can be resent."""
-    from quota.services.ingesting import IngestReport
+    from quota.services.ingesting import IngestReport, bounded_lines
     from quota.services.ingesting import ingest as ingest_lines
 
     report = IngestReport()
     with opened(database) as (services, settings), progress(quiet=as_json) as bar:
         task = bar.add_task("events", total=None)
         with _lines(file) as lines:
-            for report in ingest_lines(lines, services.recorder, settings.actor):
+            for report in ingest_lines(bounded_lines(lines), services.recorder, settings.actor):
                 bar.update(task, completed=report.stored + report.stored_before)
     if as_json:
         print_json({"stored": report.stored, "stored_before": report.stored_before})

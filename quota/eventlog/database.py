@@ -143,6 +143,8 @@ class Database:
             if not _is_of_the_database(error):
                 raise
             raise DatabaseUnavailable(f"database {self.url}: {_reason(error)}") from error
+        except UnicodeDecodeError as error:
+            raise DatabaseUnavailable(f"database {self.url}: it holds text that is none; it is damaged") from error
         except OSError as error:
             if error.filename is None or self.path is None or not str(error.filename).startswith(str(self.path)):
                 raise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
+from typing import TypeVar
 
 from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -15,6 +17,8 @@ from quota.errors import DatabaseUnavailable, LeaseHeld, LeaseLost
 from quota.eventlog.database import Database
 from quota.eventlog.processes import has_ended, this_process
 from quota.eventlog.tables import leases
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,27 @@ class Lease:
         if not self._database.is_sqlite:
             milliseconds = int(self._term / timedelta(milliseconds=1))
             connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"))
+
+    def keeping(self, work: Callable[[], T], connection: Connection | None = None) -> T:
+        """Do something that may take longer than the term, and renew the lease meanwhile.
+
+        A process that is frozen renews nothing, so this does not keep anybody waiting for one.
+
+        Args:
+            work: What to do, in another thread; it uses no connection.
+            connection: The transaction that is kept alive too; None where none is open.
+
+        Raises:
+            LeaseLost: another process has acquired the lease; what `work` does was waited for all the same.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(work)
+            while not wait([future], timeout=self._term.total_seconds() / 3).done:
+                if connection is None:
+                    self.keep()
+                else:
+                    self.require(connection)
+            return future.result()
 
     def keep(self) -> None:
         """Renew the lease in a transaction of its own, if a third of its term has passed.

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from quota.domain.events import (
     CancelReason,
@@ -118,7 +119,7 @@ class Evictor:
         moved: Callable[[], None],
         trashed: list[EvictionDecided],
     ) -> None:
-        """Settle claims in one transaction, and note in `trashed` what was moved by it."""
+        """Settle claims in one transaction, and note in `trashed` what it moves."""
         with self._streams.locked(experiment_id) as locked:
             stores.look_at(self._projector.held_deployment(locked.stream.connection))
             for decision_id in decision_ids:
@@ -126,7 +127,9 @@ class Evictor:
                 if decision is not None and decision.outcome == "claimed":
                     # Asked before each move: a process may be frozen between any two of them.
                     self._streams.lease.require(locked.stream.connection)
-                    event = _settled(locked.state, decision, stores, trashed)
+                    event = self._streams.lease.keeping(
+                        partial(_settled, locked.state, decision, stores, trashed), locked.stream.connection
+                    )
                     self._appender.add(locked, event)
                     tally.note(event)
                 moved()
@@ -198,7 +201,8 @@ class Evictor:
         decided = decision.decided
         ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
         try:
-            stores.at(decided.store_uri).purge(decided.decision_id, decided.manifest)
+            store = stores.at(decided.store_uri)
+            self._streams.lease.keeping(lambda: store.purge(decided.decision_id, decided.manifest))
         except (StoreError, PathRefused) as error:
             return EvictionFailed(**ids, step="purge", error=said(error))
         return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)
@@ -267,10 +271,9 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed
     try:
         store = stores.at(decided.store_uri)
         if reason is None:
-            was_there = store.trashed(decided.decision_id)
-            store.trash(decided.uri, decided.decision_id, decided.manifest)
-            if not was_there:
+            if not store.trashed(decided.decision_id):
                 trashed.append(decided)
+            store.trash(decided.uri, decided.decision_id, decided.manifest)
             return CheckpointTrashed(**ids)
         if store.trashed(decided.decision_id):
             # A sweep was killed between the move and its record, and then the claim lost its reason.

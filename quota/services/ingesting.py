@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from quota.domain.events import RECORDER_EVENTS, NewEvent
 from quota.domain.refusal import Refusal
@@ -50,8 +50,8 @@ def parse_line(line: bytes, number: int, actor: str) -> NewEvent | None:
     if not line.strip():
         return None
     if len(line) > MAX_EVENT_BYTES:
-        reason = f"an event has at most {MAX_EVENT_BYTES} bytes, this line has {len(line)}"
-        raise IdentityRefused(thing, "", f"{len(line)} bytes", reason)
+        reason = f"an event has at most {MAX_EVENT_BYTES} bytes, this line has more"
+        raise IdentityRefused(thing, "", ascii(line[:80]), reason)
     fields = _object(line, thing)
     named = fields.get("event_id")
     if isinstance(named, str):
@@ -64,6 +64,12 @@ def parse_line(line: bytes, number: int, actor: str) -> NewEvent | None:
         name = f"{thing} ({kind})" if isinstance(kind, str) else thing
         raise error_for(name, Refusal(event.kind, where, event.value, event.reason))
     return event
+
+
+def bounded_lines(source: BinaryIO) -> Iterator[bytes]:
+    """Yield lines, each only as far as it could be an event: what is longer is refused, and not read to its end."""
+    while line := source.readline(MAX_EVENT_BYTES + 1):
+        yield line
 
 
 def ingest(lines: Iterable[bytes], recorder: Recorder, actor: str) -> Iterator[IngestReport]:

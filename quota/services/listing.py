@@ -93,7 +93,7 @@ class Lister:
             self.failures[self._stores.root_of(uri) or uri] = str(error)
             return
         try:
-            manifest = store.manifest(uri)
+            manifest = self._lease.keeping(lambda: store.manifest(uri))
         except CheckpointGone:
             listing.missing.append(candidate)
         except (StoreError, PathRefused) as error:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from threading import Semaphore
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,16 +19,19 @@ from quota.cli import main
 from quota.domain.events import TrialPaused, TrialResumed
 from quota.errors import DatabaseUnavailable, LeaseHeld, LeaseLost
 from quota.eventlog.database import Database
-from quota.eventlog.leases import Leases
+from quota.eventlog.leases import Lease, Leases
 from quota.eventlog.processes import has_ended, this_process
 from quota.eventlog.tables import leases
 from quota.services.fencing import SWEEP_LEASE
 from quota.services.migrating import upgrade
+from quota.services.sweep_run import SweepOrder
 from support import create_schema, services_over
 from sweeps import AT_ONCE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy import Connection
 
     from quota.eventlog.log import LockedStream
 
@@ -36,7 +40,7 @@ HOLD_UNTIL_KILLED = """
 import sys, time
 from datetime import timedelta
 from quota.eventlog.database import Database
-from quota.eventlog.leases import Leases
+from quota.eventlog.leases import Lease, Leases
 with Leases(Database(sys.argv[1]), "another").held("sweep", timedelta(hours=1)):
     print("held", flush=True)
     sys.stdin.read()
@@ -308,3 +312,25 @@ def test_the_command_line_leaves_a_sweep_that_runs_alone(
     answer = json.loads(capsys.readouterr().out)
     assert answer["sweep_id"] is None
     assert "another holds it since" in answer["skipped"]
+
+
+def test_what_takes_longer_than_the_term_is_waited_for(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    renewals, require = Semaphore(0), Lease.require
+
+    def counting(lease: Lease, connection: Connection) -> None:
+        require(lease, connection)
+        renewals.release()
+
+    def slow(step: str, _: str) -> None:
+        if step in {"before manifest", "before trash", "before purge"}:
+            while renewals.acquire(blocking=False):
+                pass
+            assert renewals.acquire(timeout=60)
+
+    monkeypatch.setattr(Lease, "require", counting)
+    sweeps.store.hook = slow
+    report = sweeps.services.sweeper.sweep(
+        ["x"], SweepOrder(AT_ONCE.parameters, AT_ONCE.retention, timedelta(seconds=1))
+    )
+    assert (report.tally.evicted, report.tally.purged) == (1, 1)
+    sweeps.check_settled()
