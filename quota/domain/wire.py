@@ -32,15 +32,23 @@ E = TypeVar("E", bound=Event)
 
 def payload_from(cls: type[E], data: object) -> E | Refusal:
     """Turn `data`, as parsed from JSON, into an event of `cls`, or say what is wrong with it."""
+    payload = converted_from(cls, data)
+    return payload if isinstance(payload, Refusal) else payload.refusal() or payload
+
+
+def converted_from(cls: type[E], data: object) -> E | Refusal:
+    """Do the same by the fields' types alone: what the log holds was checked when it came in.
+
+    Rules may have changed since, and a newer Unicode has assigned what an older one refuses.
+    """
     if isinstance(data, dict) and isinstance(data.get("metric"), str):
         data = data | {"metric": NON_FINITE.get(data["metric"], data["metric"])}
     try:
-        payload = msgspec.convert(data, cls)
+        return msgspec.convert(data, cls)
     except msgspec.ValidationError as error:
         return _refusal_from(cls, str(error), data)
     except RecursionError:
         return _TOO_DEEP
-    return payload.refusal() or payload
 
 
 def recheck(payload: E) -> E | Refusal:

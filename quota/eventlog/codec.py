@@ -11,7 +11,7 @@ import msgspec
 
 from quota.domain.events import EVENT_TYPES, Event
 from quota.domain.refusal import Refusal
-from quota.domain.wire import payload_from
+from quota.domain.wire import converted_from
 from quota.errors import LogCorrupt
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -89,7 +89,7 @@ class Codec:
 
 def _decode_slowly(cls: type[Event], text: str) -> Event:
     try:
-        payload = payload_from(cls, json.loads(text))
+        payload = converted_from(cls, json.loads(text))
     except json.JSONDecodeError as error:
         raise LogCorrupt(f"the log holds {cls.TYPE} whose data is no JSON: {error}") from error
     if isinstance(payload, Refusal):

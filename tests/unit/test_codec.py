@@ -186,3 +186,11 @@ def test_text_that_is_no_such_event_is_refused(text: str, says: str) -> None:
 def test_an_event_without_more_fields_takes_none() -> None:
     with pytest.raises(LogCorrupt, match="no such field"):
         Codec().decode(TrialStopped.TYPE, 1, '{"trial_id":"1","level":1}')
+
+
+def test_what_was_accepted_once_is_read_whatever_the_rules_are_now() -> None:
+    """An id that is not in normal form, or that this Python's Unicode does not know, is no reason to lose a stream."""
+    text = '{"trial_id":"x\\u2f800","resource":1,"metric":"NaN"}'
+    payload = Codec().decode("trial_reported", 1, text)
+    assert isinstance(payload, TrialReported)
+    assert math.isnan(payload.metric)
