@@ -13,11 +13,12 @@ _ROOT = Path(__file__).resolve().parents[1]
 _SOURCES = {
     "quota": "quota",
     "quota_local": "adapters/quota_local",
+    "quota_s3": "adapters/quota_s3",
     "quota_migrations": "migrations/quota_migrations",
 }
 _ENTRY_POINTS = {
     "console_scripts": {"ckpt-quota": "quota.cli:main"},
-    "quota.stores": {"file": "quota_local:open_store"},
+    "quota.stores": {"file": "quota_local:open_store", "s3": "quota_s3:open_store"},
 }
 _SDIST_NEEDS = {
     "LICENSE",

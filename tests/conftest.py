@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from s3_servers import Kind, S3Server, running_s3
 from servers import PostgresqlServer, running_postgresql
 
 if TYPE_CHECKING:
@@ -57,3 +58,25 @@ def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database, of each kind in turn."""
     url: str = request.getfixturevalue(f"{request.param}_url")
     return url
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One server a worker: it is up in a few seconds, and workers then share nothing."""
+    with running_s3() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_buckets(s3_server: S3Server) -> dict[Kind, str]:
+    """A bucket of each kind, which tests share: each works below a prefix of its own."""
+    return {"versioned": s3_server.create_bucket("versioned"), "unversioned": s3_server.create_bucket("unversioned")}
+
+
+@pytest.fixture
+def s3_environment(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let stores find the server by environment variables, as an operator would."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    # A session reads what boto3 knows of S3 anew, which takes longer than most tests do.
+    monkeypatch.setattr("boto3.session.Session", lambda: s3_server.session)

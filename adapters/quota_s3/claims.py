@@ -1,0 +1,187 @@
+"""Claims: one object each in the trash, which says what it holds and how far the move has come."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from quota.domain.manifest import Manifest, ManifestEntry
+from quota.errors import StoreError, shown
+from quota_s3.bucket import Bucket
+from quota_s3.deleting import erase
+from quota_s3.names import key_of
+from quota_s3.objects import PLACEHOLDER_VERSION, Item
+from quota_s3.roots import Root
+
+State = Literal["begun", "copied", "moved", "restoring", "restored"]
+"""How far a claim has come.
+
+- `begun`: its checkpoint lies at its place, or a part of it is hidden by delete markers; it can be finished or undone.
+- `copied`: the trash holds copies of all of it, and its place some of the originals (without versions only).
+- `moved`: the trash holds it, and its place does not.
+- `restoring`: the trash holds all of it, and its place some copies (without versions only).
+- `restored`: its place holds all of it; what is left in the trash is to go (without versions only).
+"""
+
+
+class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """An object of a claimed checkpoint.
+
+    Attributes:
+        path: As in the manifest.
+        size_bytes: As in the manifest.
+        version: As in the manifest.
+        etag: What it was when the move began.
+        modified_at: When that had been written.
+        written_at: When it was written as the manifest has it, before it was ever restored.
+        older_markers: Delete markers of its key that were there before, below the version.
+        markers: Delete markers that hide it since.
+        held_etag: What its copy in the trash is; empty before there is one.
+        held_modified_at: When the copy was made.
+    """
+
+    path: str
+    size_bytes: int
+    version: str
+    etag: str
+    modified_at: datetime
+    written_at: datetime
+    older_markers: tuple[str, ...] = ()
+    markers: tuple[str, ...] = ()
+    held_etag: str = ""
+    held_modified_at: datetime | None = None
+
+    @property
+    def in_manifest(self) -> ManifestEntry:
+        """The manifest's line of it."""
+        return ManifestEntry(path=self.path, size_bytes=self.size_bytes, version=self.version)
+
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether it only stands for a directory: it has no content, so it can be written anew at any time."""
+        return self.version == PLACEHOLDER_VERSION
+
+    def is_original(self, item: Item) -> bool:
+        """Tell whether `item` is what was there when the move began."""
+        return item.size_bytes == self.size_bytes and item.is_of(self.etag, self.modified_at)
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the trash holds of a claim.
+
+    Attributes:
+        uri: Where the checkpoint lay.
+        kind: By which means it is moved.
+        state: How far it has come.
+        entries: What it consists of.
+        begun_at: When the move began, by the server's clock; None until it was asked.
+    """
+
+    uri: str
+    kind: Literal["markers", "copies"]
+    state: State
+    entries: tuple[ClaimEntry, ...]
+    begun_at: datetime | None = None
+
+
+class Place:
+    """A claim's place in the trash, and its checkpoint's in the store.
+
+    Args:
+        root: The store's root.
+        bucket: The bucket that it is in.
+        claim_id: The claim.
+
+    Raises:
+        StoreError: `claim_id` is no plain name.
+    """
+
+    def __init__(self, root: Root, bucket: Bucket, claim_id: str) -> None:
+        self.root = root
+        self.bucket = bucket
+        self.key = root.claim_key(claim_id)
+        self.subject = f"claim {claim_id} in the trash of store {root.uri}"
+
+    @property
+    def copies(self) -> str:
+        """What the keys of the claim's copies begin with."""
+        return f"{self.key}.d/"
+
+    def find(self) -> Claim | None:
+        """Read the claim; None where the trash has nothing of it.
+
+        Raises:
+            StoreError: it cannot be read, or is damaged.
+        """
+        stored = self.bucket.read(self.key)
+        if stored is None:
+            return None
+        try:
+            claim = msgspec.json.decode(stored.body, type=Claim)
+        except msgspec.MsgspecError as error:
+            advice = "look at its earlier versions, or at the checkpoint itself; nothing was touched"
+            raise StoreError(f"{self.subject}: the object {shown(self.key)} is damaged: {error}; {advice}") from error
+        begun_at = claim.begun_at or stored.item.modified_at
+        return msgspec.structs.replace(claim, begun_at=begun_at)
+
+    def find_of(self, uri: str) -> Claim | None:
+        """Read the claim on the checkpoint at `uri`; None where the trash has nothing of it.
+
+        Raises:
+            StoreError: as `find`, or it is a claim on another checkpoint.
+        """
+        claim = self.find()
+        if claim is not None and claim.uri != uri:
+            raise StoreError(f"{self.subject}: it is on {shown(claim.uri)}, not on {shown(uri)}; nothing was touched")
+        return claim
+
+    def write(self, claim: Claim) -> Claim:
+        """Record how far the claim has come. Durable on return.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self.bucket.write(self.key, msgspec.json.format(msgspec.json.encode(claim), indent=1))
+        return claim
+
+    def write_first(self, claim: Claim) -> Claim:
+        """Record that the claim has begun, and return it with the time of it.
+
+        Raises:
+            StoreError: it cannot be written or read again.
+        """
+        self.write(claim)
+        written = self.bucket.look_at(self.key)
+        if written is None:
+            raise StoreError(f"{self.subject}: the server lost {shown(self.key)} right after it was written")
+        return msgspec.structs.replace(claim, begun_at=written.modified_at)
+
+    def forget(self) -> None:
+        """Remove the claim from the trash.
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
+        erase(self.bucket, self.key, {self.key})
+
+
+def advanced(claim: Claim, state: State, entries: tuple[ClaimEntry, ...] | None = None) -> Claim:
+    """Return the claim as it is one step on."""
+    return msgspec.structs.replace(claim, state=state, entries=claim.entries if entries is None else entries)
+
+
+def manifest_entries(claim: Claim) -> tuple[ManifestEntry, ...]:
+    """Return the lines of the manifest that the claim was made with."""
+    return tuple(entry.in_manifest for entry in claim.entries)
+
+
+def keyed(claim: Claim, prefix: str) -> dict[str, ClaimEntry]:
+    """Return the claim's entries by the keys that they have below `prefix`."""
+    return {key_of(prefix, entry.path): entry for entry in claim.entries}
+
+
+def differing_paths(claim: Claim, manifest: Manifest) -> set[str]:
+    """Return the paths of what the claim holds and `manifest` does not name just so."""
+    return {entry.path for entry in set(manifest_entries(claim)) - set(manifest.entries)}

@@ -1,0 +1,56 @@
+"""The client through which all requests go, set up so that none of them can forget what was configured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError
+
+from quota.errors import StoreError
+from quota_s3.parallel import WORKERS
+from quota_s3.settings import BucketSettings
+
+if TYPE_CHECKING:
+    from botocore.model import OperationModel
+    from mypy_boto3_s3 import S3Client
+
+_OWNER_PARAMETERS = ("ExpectedBucketOwner", "ExpectedSourceBucketOwner")
+
+
+def make_client(bucket: str, settings: BucketSettings) -> S3Client:
+    """Return a client for `bucket`, as `settings` say and else as boto3 is configured.
+
+    Raises:
+        StoreError: boto3 lacks something, such as a region.
+    """
+    styles: Mapping[bool | None, Literal["auto", "path", "virtual"]] = {None: "auto", True: "path", False: "virtual"}
+    config = Config(
+        retries={"mode": "standard"},
+        s3={"addressing_style": styles[settings.path_style]},
+        max_pool_connections=WORKERS,
+    )
+    try:
+        client = boto3.session.Session().client(
+            "s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config
+        )
+    except (BotoCoreError, ValueError) as error:
+        advice = "set QUOTA_S3_ENDPOINT_URL and QUOTA_S3_REGION, or what boto3 reads (AWS_REGION, ~/.aws/config)"
+        raise StoreError(f"bucket {bucket}: no client can be made: {error}; {advice}") from error
+    owner = settings.expected_owner
+    if owner is not None:
+        client.meta.events.register("before-parameter-build.s3", _OwnerNamed(owner))
+    return client
+
+
+class _OwnerNamed:
+    """Adds the expected owner to the parameters of every request that can carry it."""
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+
+    def __call__(self, params: dict[str, object], model: OperationModel, **_: object) -> None:
+        members = model.input_shape.members if model.input_shape is not None else {}
+        params.update({name: self._owner for name in _OWNER_PARAMETERS if name in members})

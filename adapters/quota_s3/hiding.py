@@ -1,0 +1,289 @@
+"""The trash of a bucket that keeps versions: delete markers hide the checkpoint, and its versions stay until a purge.
+
+Delete markers free nothing. Each is put onto a key, not onto a version, so what a marker has hidden is looked at
+afterwards; if that is something else, the marker is taken away again.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import msgspec
+
+from quota.domain.manifest import Manifest
+from quota.errors import CheckpointChanged, StoreError
+from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed
+from quota_s3.deleting import Target, delete
+from quota_s3.listing import manifest_of, require_same, shown_paths
+from quota_s3.names import path_of
+from quota_s3.objects import History, visible_of
+from quota_s3.records import Record
+from quota_s3.uploads import abort_uploads
+
+_NEVER = History()
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """A claimed object, and what the bucket has of its key now."""
+
+    key: str
+    entry: ClaimEntry
+    history: History
+
+    @property
+    def added_markers(self) -> tuple[str, ...]:
+        """Delete markers that lie above its version: there were none when the move began."""
+        return tuple(marker for marker in self.history.markers if marker not in self.entry.older_markers)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether its version still exists, hidden or not."""
+        return self.history.having(self.entry.version) is not None
+
+    @property
+    def is_visible(self) -> bool:
+        """Whether a reader of the key gets it."""
+        visible = self.history.visible
+        return visible is not None and visible.version == self.entry.version
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it lies below delete markers, with no other content in between or above."""
+        if self.entry.is_placeholder and not self.history.versions:
+            # Some servers delete placeholders for good; what is empty can be written anew.
+            return True
+        newest = self.history.versions[0] if self.history.versions else None
+        return self.history.is_deleted and newest is not None and newest.version == self.entry.version
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether a delete marker of ours was put onto it, whatever was written there since."""
+        if self.is_hidden:
+            return True
+        visible = self.history.visible
+        is_next = visible is not None and self.history.versions[1:2] == [self.history.having(self.entry.version)]
+        return is_next and bool(self.added_markers)
+
+    @property
+    def has_older_versions(self) -> bool:
+        """Whether there may be content below its version that comes to light without a marker above it."""
+        versions = self.history.versions
+        return bool(versions) and versions[-1].version != self.entry.version
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    sights: tuple[_Sight, ...]
+    strangers: tuple[str, ...]
+    """Keys that readers see and that are not what the claim is on."""
+
+    @property
+    def hidden(self) -> tuple[_Sight, ...]:
+        return tuple(sight for sight in self.sights if sight.is_hidden)
+
+
+def _look(place: Place, prefix: str, claim: Claim) -> _View:
+    entries = keyed(claim, prefix)
+    histories = place.bucket.histories(prefix)
+    sights = tuple(_Sight(key, entry, histories.get(key, _NEVER)) for key, entry in entries.items())
+    ours = {sight.key for sight in sights if sight.is_visible}
+    strangers = tuple(item.key for item in visible_of(histories.values()) if item.key not in ours)
+    return _View(sights, strangers)
+
+
+def begin(place: Place, prefix: str, subject: str, uri: str, manifest: Manifest) -> Claim:
+    """Check that what lies at `prefix` is what `manifest` names, and put the claim into the trash.
+
+    Raises:
+        CheckpointGone: there is nothing.
+        CheckpointChanged: there is something else.
+        PathRefused: there is something that no checkpoint may hold.
+        StoreError: the server refused or failed.
+    """
+    histories = place.bucket.histories(prefix)
+    items = visible_of(histories.values())
+    present = manifest_of(subject, prefix, items, Record())
+    require_same(subject, present, manifest)
+    entries = tuple(
+        ClaimEntry(
+            path=path_of(subject, prefix, item.key),
+            size_bytes=item.size_bytes,
+            version=item.version,
+            etag=item.etag,
+            modified_at=item.modified_at,
+            written_at=item.modified_at,
+            older_markers=tuple(histories[item.key].markers),
+        )
+        for item in items
+    )
+    return place.write_first(Claim(uri=uri, kind="markers", state="begun", entries=entries))
+
+
+def hide(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
+    """Put delete markers onto what the claim is on, as far as it has none yet, and record that it is moved.
+
+    Raises:
+        CheckpointChanged: something else lies there; all of our markers were taken away again, and the claim too.
+        StoreError: the server refused or failed; so they were, if that could be done.
+    """
+    try:
+        view = _look(place, prefix, claim)
+        if not all(sight.is_moved for sight in view.sights):
+            view = _hidden(place, prefix, subject, claim, view)
+    except StoreError:
+        # Where not even that can be done, the claim stays as begun: the next call finishes or undoes it.
+        with suppress(StoreError):
+            _uncover(place, _look(place, prefix, claim))
+            place.forget()
+        raise
+    entries = tuple(msgspec.structs.replace(sight.entry, markers=sight.added_markers) for sight in view.sights)
+    return place.write(advanced(claim, "moved", entries))
+
+
+def _hidden(place: Place, prefix: str, subject: str, claim: Claim, view: _View) -> _View:
+    _require_ours(subject, view)
+    delete(place.bucket, [Target(sight.key) for sight in view.sights if not sight.is_hidden])
+    view = _look(place, prefix, claim)
+    _require_ours(subject, view)
+    if len(view.hidden) != len(view.sights):
+        left = shown_paths(sight.entry.path for sight in view.sights if not sight.is_hidden)
+        raise StoreError(f"{subject}: the server hides some keys not, though it said so: {left}; look at them")
+    return view
+
+
+def _require_ours(subject: str, view: _View) -> None:
+    other = [sight.entry.path for sight in view.sights if not (sight.is_visible or sight.is_hidden)]
+    differing = [*other, *view.strangers]
+    if differing:
+        paths = shown_paths(differing)
+        raise CheckpointChanged(f"{subject}: it changed while it was moved into the trash: {paths}; it is left there")
+
+
+def _uncover(place: Place, view: _View) -> None:
+    """Take away the delete markers that were added, and write anew the placeholders that are gone."""
+    delete(place.bucket, [Target(sight.key, marker) for sight in view.sights for marker in sight.added_markers])
+    for sight in view.sights:
+        if sight.entry.is_placeholder and not sight.history.versions:
+            place.bucket.write(sight.key, b"")
+
+
+def is_partly_hidden(place: Place, prefix: str, claim: Claim) -> bool:
+    """Tell whether the trash holds anything of a claim that has begun.
+
+    Raises:
+        StoreError: the server refused or failed.
+    """
+    return bool(_look(place, prefix, claim).hidden)
+
+
+def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
+    """Take away the delete markers, so that the checkpoint lies at its place again; then the claim.
+
+    Returns:
+        False where nothing of it was hidden.
+
+    Raises:
+        CheckpointChanged: something else lies there, or somebody else has deleted it too.
+        StoreError: the server refused or failed, or a version is gone.
+    """
+    view = _look(place, prefix, claim)
+    if claim.state == "begun" and not view.hidden:
+        place.forget()
+        return False
+    _require_restorable(subject, view, claim)
+    if claim.state == "moved":
+        # From here on a part of it may be visible: no longer is it in the trash as a whole.
+        claim = place.write(advanced(claim, "begun"))
+    _uncover(place, view)
+    view = _look(place, prefix, claim)
+    unseen = [sight.entry.path for sight in view.sights if not sight.is_visible]
+    if unseen or view.strangers:
+        paths = shown_paths([*unseen, *view.strangers])
+        raise CheckpointChanged(f"{subject}: it was written to while it was restored: {paths}; look at its versions")
+    place.forget()
+    return True
+
+
+def _require_restorable(subject: str, view: _View, claim: Claim) -> None:
+    covered = [
+        sight.entry.path for sight in view.sights if not (sight.is_visible or sight.is_hidden) and sight.is_there
+    ]
+    if view.strangers or covered:
+        paths = shown_paths([*view.strangers, *covered])
+        advice = "move that away with its versions, then restore again"
+        raise CheckpointChanged(
+            f"{subject}: something else was written there since: {paths}; the trash is kept; {advice}"
+        )
+    lost = [sight.entry.path for sight in view.sights if not (sight.is_visible or sight.is_hidden)]
+    if lost:
+        reason = "the versions of some keys are gone; did a lifecycle rule or somebody delete them?"
+        raise StoreError(f"{subject}: {reason} {shown_paths(lost)}; it cannot be restored whole; the trash is kept")
+    if claim.state == "moved":
+        strange = [
+            sight.entry.path for sight in view.sights if not set(sight.added_markers) <= set(sight.entry.markers)
+        ]
+        if strange:
+            reason = "somebody else has deleted it too; remove the newer delete markers, then restore again"
+            raise CheckpointChanged(f"{subject}: {reason}: {shown_paths(strange)}; the trash is kept")
+
+
+def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
+    """Delete the versions that the claim is on for good, then the markers that hid them, then the claim.
+
+    A marker below which an older version lies stays, or that version would come to light.
+
+    Raises:
+        CheckpointChanged: the claim is on something that `manifest` does not name, or readers see what it is on.
+        StoreError: the server refused or failed part of the way.
+    """
+    differing = differing_paths(claim, manifest)
+    if differing:
+        raise CheckpointChanged(f"{place.subject} holds what its manifest does not name: {shown_paths(differing)}")
+    if claim.state == "begun":
+        view = _look(place, prefix, claim)
+        if not view.hidden:
+            place.forget()
+            return
+        if not view.strangers and all(sight.is_visible or sight.is_hidden for sight in view.sights):
+            claim = hide(place, prefix, place.subject, claim)
+            view = _look(place, prefix, claim)
+        sights = view.hidden
+    else:
+        view = _look(place, prefix, claim)
+        # A placeholder is like any other: one that is seen now is a later checkpoint's.
+        sights = tuple(sight for sight in view.sights if not (sight.entry.is_placeholder and sight.is_visible))
+        seen = [sight.entry.path for sight in sights if sight.is_visible]
+        if seen:
+            reason = "somebody has brought back what it holds"
+            advice = "restore the rest, or remove the object that stands for the claim"
+            raise CheckpointChanged(f"{place.subject}: {reason}: {shown_paths(seen)}; it is kept; {advice}")
+    _delete_for_good(place, prefix, sights)
+    if claim.begun_at is not None:
+        abort_uploads(place.bucket, prefix, claim.begun_at)
+    place.forget()
+
+
+def _delete_for_good(place: Place, prefix: str, sights: tuple[_Sight, ...]) -> None:
+    versions: list[Target] = []
+    for sight in sights:
+        item = sight.history.having(sight.entry.version)
+        if item is not None:
+            versions.append(Target(sight.key, item.version_id))
+    delete(place.bucket, versions)
+    histories = place.bucket.histories(prefix)
+    left = [sight for sight in sights if histories.get(sight.key, _NEVER).having(sight.entry.version) is not None]
+    if left:
+        paths = shown_paths(sight.entry.path for sight in left)
+        raise StoreError(f"{place.subject}: the server deleted some versions not, though it said so: {paths}")
+    markers: list[Target] = []
+    for sight in sights:
+        present = set(histories.get(sight.key, _NEVER).markers)
+        others = histories.get(sight.key, _NEVER).versions
+        # After a crash it can no longer be told whether what is left is older or newer: then the marker stays.
+        keeps = sight.has_older_versions if sight.is_there else bool(others)
+        if not keeps:
+            own = sight.entry.markers or sight.added_markers
+            markers.extend(Target(sight.key, marker) for marker in own if marker in present)
+    delete(place.bucket, markers)

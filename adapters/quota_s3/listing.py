@@ -1,0 +1,60 @@
+"""Manifests of what lies in the bucket, and how they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from quota.domain.manifest import Manifest, ManifestEntry
+from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, shown
+from quota_s3.names import path_of
+from quota_s3.objects import NULL, Item
+from quota_s3.records import Record
+
+_SHOWN_PATHS = 3
+
+
+def entry_of(subject: str, prefix: str, item: Item, record: Record) -> ManifestEntry:
+    """Return the manifest's line of an object.
+
+    Raises:
+        PathRefused: its key cannot be told from another, or it cannot be moved without loss.
+    """
+    path = path_of(subject, prefix, item.key)
+    if item.key.endswith("/") and not item.is_placeholder and item.version_id in {None, NULL}:
+        reason = "it ends in `/` like a directory, and has content; servers treat such objects in different ways"
+        raise PathRefused(subject, "key", item.key, f"{reason}; rename or remove it, then try again")
+    return ManifestEntry(path=path, size_bytes=item.size_bytes, version=record.version(path, item))
+
+
+def manifest_of(subject: str, prefix: str, items: Sequence[Item], record: Record) -> Manifest:
+    """List what the checkpoint at `prefix` consists of.
+
+    Raises:
+        CheckpointGone: it consists of nothing.
+        PathRefused: it holds something that no checkpoint may hold.
+    """
+    if not items:
+        raise CheckpointGone(f"{subject}: there is nothing at this location")
+    entries = [entry_of(subject, prefix, item, record) for item in items]
+    # A placeholder is written anew when it is restored; it has no content whose time could matter.
+    timed = [(entry, item) for entry, item in zip(entries, items, strict=True) if not item.is_placeholder]
+    return Manifest.of(entries, max((record.written_at(entry.path, item) for entry, item in timed), default=None))
+
+
+def require_same(subject: str, present: Manifest, expected: Manifest) -> None:
+    """Compare what lies there with what should.
+
+    Raises:
+        CheckpointChanged: they differ; the message names the first few paths.
+    """
+    differing = set(present.entries) ^ set(expected.entries)
+    if differing:
+        paths = shown_paths(entry.path for entry in differing)
+        raise CheckpointChanged(f"{subject}: it changed since its eviction was decided: {paths}; nothing was moved")
+
+
+def shown_paths(paths: Iterable[str]) -> str:
+    """Return the first few of `paths`, and how many there are."""
+    known = sorted(set(paths))
+    few = ", ".join(shown(path) for path in known[:_SHOWN_PATHS])
+    return few if len(known) <= _SHOWN_PATHS else f"{few} … ({len(known)} in all)"

@@ -1,0 +1,28 @@
+"""Several requests at a time, and never too many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+WORKERS = 8
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def in_parallel(act: Callable[[_Item], _Result], items: Sequence[_Item]) -> list[_Result]:
+    """Do `act` to each of `items`, and return what it returned, in their order.
+
+    After a failure nothing new is begun, and what was begun comes to its end before this raises the failure.
+    """
+    if len(items) <= 1:
+        return [act(item) for item in items]
+    with ThreadPoolExecutor(max_workers=min(WORKERS, len(items))) as pool:
+        futures = [pool.submit(act, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise

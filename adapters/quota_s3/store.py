@@ -1,0 +1,187 @@
+"""The store: what the port promises, in a bucket."""
+
+from __future__ import annotations
+
+import os
+
+from quota.domain.manifest import Manifest
+from quota.errors import StoreError
+from quota.ports import Marks
+from quota_s3 import hiding, relocating
+from quota_s3.bucket import Bucket
+from quota_s3.claims import Claim, Place
+from quota_s3.clients import make_client
+from quota_s3.listing import manifest_of
+from quota_s3.marking import read_marks, write_mark
+from quota_s3.objects import visible_of
+from quota_s3.records import Record, read_record
+from quota_s3.roots import Root, is_claim_id
+from quota_s3.settings import BucketSettings
+
+
+def open_store(root_uri: str) -> S3Store:
+    """Open the store whose root is the prefix that `root_uri` names, e.g. `s3://bucket/hpo/`.
+
+    How the bucket is reached is said by `QUOTA_S3_*` variables (see `BucketSettings`) and by boto3's own
+    configuration, which also has the credentials. No request is made yet.
+
+    Raises:
+        PathRefused: `root_uri` is no `s3` URI of a prefix that ends in `/`, or names a whole bucket.
+        SettingsRefused: a variable cannot be used.
+        StoreError: boto3 lacks something.
+    """
+    root = Root.parse(root_uri)
+    settings = BucketSettings.of(root.bucket, os.environ)
+    return S3Store(root, Bucket(root.bucket, make_client(root.bucket, settings)))
+
+
+class S3Store:
+    """Checkpoints below one prefix. Implements `quota.ports.CheckpointStore`.
+
+    A checkpoint is all that has a key below a prefix that ends in `/`. In a bucket that keeps versions, delete markers
+    are the trash; in one that keeps none, the trash has copies, which take as much room again while they are made.
+
+    Holds no state between calls, so one store can serve several threads. Two callers must not work on one checkpoint
+    at a time: the port's callers hold the stream's lock or a claim. Whatever else writes to the bucket meanwhile can
+    make a call fail; only in a bucket without versions on a server without conditional deletes can a write be lost,
+    namely one that falls between the look at an object and its deletion.
+    """
+
+    def __init__(self, root: Root, bucket: Bucket) -> None:
+        self._root = root
+        self._bucket = bucket
+
+    def manifest(self, uri: str) -> Manifest:
+        """List what the checkpoint at `uri` consists of.
+
+        Raises:
+            PathRefused: `uri` is no prefix strictly below the root that ends in `/`, or holds a key that some servers
+                take for another one, or a trash.
+            CheckpointGone: there is nothing at `uri`; delete markers are nothing.
+            StoreError: the bucket cannot be reached or read.
+        """
+        prefix = self._root.locate(uri)
+        if self._bucket.versioning() == "off":
+            record, items = read_record(self._root, self._bucket, prefix), list(self._bucket.objects(prefix))
+        else:
+            record, items = Record(), visible_of(self._bucket.histories(prefix).values())
+        return manifest_of(_subject(uri), prefix, items, record)
+
+    def trash(self, uri: str, claim_id: str, manifest: Manifest) -> None:
+        """Move the checkpoint at `uri` into the trash under `claim_id`. Durable on return.
+
+        Returns without doing anything where the trash holds `claim_id` already.
+
+        Raises:
+            CheckpointGone: neither `uri` nor the trash has anything.
+            CheckpointChanged: what lies at `uri` is not what `manifest` names. Nothing was moved, or it was moved back.
+            PathRefused: as in `manifest`.
+            StoreError: `claim_id` is no plain name, the bucket's versioning is suspended, or the server refused or
+                failed; then what was moved was moved back. (Where a failing server does not even let that be done,
+                the next call finishes or undoes it; `trashed` tells whether there is anything in the trash.)
+        """
+        prefix = self._root.locate(uri)
+        place = self._place(claim_id)
+        claim = place.find_of(uri)
+        if claim is not None and claim.state == "restored":
+            relocating.put_back(place, prefix, _subject(uri), claim)
+            claim = None
+        if claim is not None and claim.state == "moved":
+            return
+        if claim is None:
+            claim = self._begun(place, prefix, uri, manifest)
+        elif {entry.in_manifest for entry in claim.entries} != set(manifest.entries):
+            raise StoreError(f"{place.subject}: it was begun with another manifest; nothing was touched")
+        move = hiding.hide if claim.kind == "markers" else relocating.relocate
+        move(place, prefix, _subject(uri), claim)
+
+    def _begun(self, place: Place, prefix: str, uri: str, manifest: Manifest) -> Claim:
+        versioning = self._bucket.versioning()
+        if versioning == "Suspended":
+            reason = "its versioning is suspended, so a delete would destroy what lies there instead of hiding it"
+            raise StoreError(f"bucket {self._bucket.name}: {reason}; enable versioning again")
+        begin = relocating.begin if versioning == "off" else hiding.begin
+        return begin(place, prefix, _subject(uri), uri, manifest)
+
+    def restore(self, uri: str, claim_id: str) -> bool:
+        """Move the checkpoint of `claim_id` back from the trash to `uri`, replacing nothing. Durable on return.
+
+        Returns:
+            False where the trash does not hold `claim_id`.
+
+        Raises:
+            CheckpointChanged: something else lies at `uri` now; the trash is left as it is.
+            PathRefused: `uri` is no prefix strictly below the root that ends in `/`.
+            StoreError: `claim_id` is no plain name or was on another checkpoint, some of it is gone, or the server
+                refused or failed; calling again goes on.
+        """
+        prefix = self._root.locate(uri)
+        place = self._place(claim_id)
+        claim = place.find_of(uri)
+        if claim is None:
+            return False
+        put_back = hiding.uncover if claim.kind == "markers" else relocating.put_back
+        return put_back(place, prefix, _subject(uri), claim)
+
+    def purge(self, claim_id: str, manifest: Manifest) -> None:
+        """Delete what the trash holds of `claim_id`, provided that `manifest` names all of it. This is final.
+
+        Also ends the unfinished uploads below the checkpoint's prefix that were begun before the claim.
+
+        Raises:
+            CheckpointChanged: the trash holds something that `manifest` does not name, or what it holds is visible
+                at its place; all that is left is kept.
+            StoreError: `claim_id` is no plain name, or the server refused or failed part of the way (object lock,
+                legal hold, MFA delete, missing rights …); calling again goes on.
+        """
+        place = self._place(claim_id)
+        claim = place.find()
+        if claim is None:
+            return
+        delete = hiding.purge if claim.kind == "markers" else relocating.purge
+        delete(place, self._root.locate(claim.uri), claim, manifest)
+
+    def trashed(self, claim_id: str) -> bool:
+        """Tell whether the trash holds anything of `claim_id`.
+
+        Raises:
+            StoreError: `claim_id` is no plain name, or the server refused or failed.
+        """
+        place = self._place(claim_id)
+        claim = place.find()
+        if claim is None or claim.state == "restored":
+            return False
+        if claim.state != "begun":
+            return True
+        return claim.kind == "markers" and hiding.is_partly_hidden(place, self._root.locate(claim.uri), claim)
+
+    def claims(self) -> frozenset[str]:
+        """List the claims that the trash holds anything of; one that a crash left half made or undone among them.
+
+        Raises:
+            StoreError: the bucket cannot be reached or read.
+        """
+        return frozenset(name for name in self._bucket.names(self._root.trash_prefix) if is_claim_id(name))
+
+    def marks(self) -> Marks:
+        """Read the mark in the root's trash, and those in the trashes of all prefixes above, the bucket's included.
+
+        Raises:
+            StoreError: the bucket cannot be reached or read.
+        """
+        return read_marks(self._root, self._bucket)
+
+    def mark(self, store_id: str) -> None:
+        """Mark the root as that of the store `store_id`: by an object in its trash.
+
+        Raises:
+            StoreError: the server refused or failed.
+        """
+        write_mark(self._root, self._bucket, store_id)
+
+    def _place(self, claim_id: str) -> Place:
+        return Place(self._root, self._bucket, claim_id)
+
+
+def _subject(uri: str) -> str:
+    return f"checkpoint {uri}"
