@@ -212,7 +212,7 @@ def test_errors_are_messages(run: Run, arguments: list[str], code: int, message:
         (["limit", "set", "--checkpoints", "5", "--low", "6"], "must not be above the high one, which is 5"),
         (["store", "add", "missing"], "missing"),
         (["store", "add", "/"], "/"),
-        (["store", "add", "s3://bucket/prefix/"], "no adapter is installed for this scheme; installed are: file"),
+        (["store", "add", "gs://bucket/prefix/"], "no adapter is installed for this scheme; installed are: file, s3"),
         (["store", "remove", "/nowhere"], "store file:///nowhere: there is none"),
         (["audit", "export", "nobody"], "experiment nobody: there is none"),
         (["audit", "verify", "--heads", "missing"], "it cannot be read"),
