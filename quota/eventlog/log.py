@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -217,6 +217,16 @@ class EventLog:
         )
         for row in connection.execute(query.order_by(events.c.position.desc()).limit(PAGE)):
             yield self._recorded(row)
+
+    def last_type_of_trial(
+        self, connection: Connection, experiment_id: str, trial_id: str, types: Collection[str]
+    ) -> str | None:
+        """Return which of some types a trial's last event was of; None where it has none of them."""
+        query = select(events.c.type).where(
+            events.c.experiment_id == experiment_id, events.c.trial_id == trial_id, events.c.type.in_(types)
+        )
+        found: str | None = connection.execute(query.order_by(events.c.position.desc()).limit(1)).scalar()
+        return found
 
     def rows(
         self, connection: Connection, experiment_id: str, *, after: int = 0, until: int | None = None

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 from quota.domain.deployment import DeploymentState
 from quota.domain.events import (
     CheckpointMissing,
@@ -16,12 +18,19 @@ from quota.domain.events import (
     PolicyParameters,
     SweepFinished,
     SweepStarted,
+    TrialCompleted,
+    TrialFailed,
+    TrialPaused,
+    TrialResumed,
+    TrialStarted,
+    TrialStopped,
 )
-from quota.domain.experiment import ExperimentState
+from quota.domain.experiment import ExperimentState, Trial
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.manifest import Manifest
 from quota.domain.plan import HeldBack, Plan, held_back, plan_experiment
 from quota.domain.policies import Candidate
+from quota.errors import ProjectionDiverged
 from quota.eventlog.log import Prepared
 from quota.projections.projector import Projector
 from quota.services.appending import Appender
@@ -32,6 +41,16 @@ from quota.services.ids import new_id
 from quota.services.listing import Listed, Lister
 from quota.services.rescuing import Rescuer
 from quota.services.stores import Stores
+
+STATUS_AFTER = {
+    TrialStarted.TYPE: "running",
+    TrialResumed.TYPE: "running",
+    TrialPaused.TYPE: "paused",
+    TrialStopped.TYPE: "ended",
+    TrialCompleted.TYPE: "ended",
+    TrialFailed.TYPE: "ended",
+}
+"""What a trial does after the last of its events of these types."""
 
 _ERRORS_KEPT = 20
 """How many of a sweep's errors its last event keeps; those about one checkpoint are in its decision too."""
@@ -216,7 +235,7 @@ class SweepRun:
         with self.streams.locked(plan.experiment_id) as locked:
             self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
             for listed in refused:
-                decided = self._decided(locked.state, plan, listed)
+                decided = self._decided(locked.stream.connection, locked.state, plan, listed)
                 if decided is None:
                     continue
                 ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
@@ -232,18 +251,36 @@ class SweepRun:
         with self.streams.locked(plan.experiment_id) as locked:
             self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
             for listed in found:
-                decided = self._decided(locked.state, plan, listed)
+                decided = self._decided(locked.stream.connection, locked.state, plan, listed)
                 if decided is not None:
                     self.appender.add(locked, decided)
                     self.report.tally.decided += 1
             self.projector.store(locked)
 
-    def _decided(self, state: ExperimentState, plan: Plan, listed: Listed) -> EvictionDecided | None:
+    def _require_status(self, connection: Connection, trial: Trial, experiment_id: str) -> None:
+        """Ask the log itself, once more, what a trial does whose checkpoint is to go.
+
+        Raises:
+            ProjectionDiverged: the rows say something else; somebody has changed them.
+        """
+        last = self.appender.log.last_type_of_trial(connection, experiment_id, trial.trial_id, STATUS_AFTER)
+        by_log = STATUS_AFTER.get(last or "")
+        if by_log != ("ended" if trial.has_ended else trial.status):
+            raise ProjectionDiverged(
+                f"projections of experiment {experiment_id}: trial {trial.trial_id} is {trial.status} by its row, and "
+                f"{by_log} by the log; check the log (`ckpt-quota audit verify`), then make them anew "
+                "(`ckpt-quota rebuild`)"
+            )
+
+    def _decided(
+        self, connection: Connection, state: ExperimentState, plan: Plan, listed: Listed
+    ) -> EvictionDecided | None:
         """Return the decision, if what was planned and listed without the lock still holds under it."""
         candidate = listed.candidate
         root = self.stores.root_of(candidate.uri)
         if root is None or not _may_be_claimed(state, candidate, listed.manifest):
             return None
+        self._require_status(connection, state.trials[candidate.trial_id], state.experiment_id)
         return EvictionDecided(
             decision_id=new_id(),
             sweep_id=self.report.sweep_id or "",
