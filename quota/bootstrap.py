@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import cast
 
 from quota.errors import SettingsRefused, StoreError
@@ -14,7 +15,7 @@ from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
 from quota.eventlog.log import EventLog
 from quota.eventlog.schema import require_head
-from quota.ports import CheckpointStore, Clock
+from quota.ports import CheckpointStore, Clock, SparingStore
 from quota.projections.projector import Projector
 from quota.projections.rebuild import Rebuilder
 from quota.services.administration import Administration
@@ -30,6 +31,8 @@ from quota.services.sweeping import Sweeper
 
 DISTRIBUTION = "checkpoint-quota"
 STORES_GROUP = "quota.stores"
+# What SQLite, and the queue of its writers, keep beside a database.
+_COMPANIONS = ("", "-wal", "-shm", "-journal", "-turn")
 
 
 class SystemClock:
@@ -121,6 +124,7 @@ def assemble(
     log = EventLog(database)
     projector = Projector(log)
     appender = Appender(log, clock, actor)
+    opener = _sparing(opener, database)
     leases = Leases(database, actor)
     rescuer = Rescuer(appender, projector, opener)
     return Services(
@@ -141,3 +145,23 @@ def assemble(
         clock=clock,
         actor=actor,
     )
+
+
+def _sparing(opener: OpenStore, database: Database) -> OpenStore:
+    """Return an opener whose stores take no file of the database for a checkpoint's, by whatever name."""
+    path = database.path
+    if path is None:
+        return opener
+    files = {
+        Path(f"{name}{suffix}"): f"the database's own file {name}{suffix}"
+        for name in (path.absolute(), path.resolve())
+        for suffix in _COMPANIONS
+    }
+
+    def open_sparing(root_uri: str) -> CheckpointStore:
+        store = opener(root_uri)
+        if isinstance(store, SparingStore):
+            store.spare(files)
+        return store
+
+    return open_sparing

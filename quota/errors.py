@@ -6,13 +6,23 @@ alone, so a message must make sense without a traceback.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 _SHOWN_LENGTH = 120
+_SHOWN_PATHS = 3
 
 
 def shown(value: object) -> str:
     """Return `value` as it is quoted in a message: its repr, shortened, in printable characters only."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return text if len(text) <= _SHOWN_LENGTH else f"{text[:_SHOWN_LENGTH]}… ({len(text)} characters)"
+
+
+def shown_paths(paths: Iterable[str]) -> str:
+    """Return the first few of `paths` as they are quoted in a message, and how many there are."""
+    known = sorted(set(paths))
+    few = ", ".join(shown(path) for path in known[:_SHOWN_PATHS])
+    return few if len(known) <= _SHOWN_PATHS else f"{few} … ({len(known)} in all)"
 
 
 def _printable(text: str) -> str:

@@ -39,7 +39,7 @@ class Boundary:
         device: Number of the file system that the root is on.
         mount: Id of the mount that the root is seen through, None where the system does not tell.
         trash: The store's trash, None where it has none yet.
-        sacred: Directories that no checkpoint may be or hold, and what they are.
+        sacred: Directories and files that no checkpoint may be or hold, and what they are.
     """
 
     device: int
@@ -85,10 +85,13 @@ class Boundary:
             raise PathRefused(subject, "path", path, f"it is {what}; a checkpoint is a directory of its own")
 
     def check_file(self, subject: str, path: str, dir_fd: int, name: bytes, status: os.stat_result) -> None:
-        """Refuse a file that is mounted over another.
+        """Refuse a file that is mounted over another, or is none that may be deleted.
 
         Raises:
-            PathRefused: the file belongs to another mount.
+            PathRefused: the file belongs to another mount, or must be kept, under whatever name.
             OSError: the file vanished.
         """
         self.check_file_system(subject, path, status, mount_id(dir_fd, name))
+        what = self.sacred.get(identity(status))
+        if what is not None:
+            raise PathRefused(subject, "path", path, f"it is {what}; keep it apart from checkpoints")

@@ -1,9 +1,8 @@
-"""Manifests of what lies on the disk, and how they differ."""
+"""Manifests of what lies on the disk."""
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +11,6 @@ from quota.domain.manifest import Manifest, ManifestEntry
 from quota.errors import CheckpointChanged, PathRefused, shown
 from quota_local.walking import Node, Spot, walk
 
-_SHOWN_PATHS = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A file can say to be of any year, a date cannot.
 _LATEST_MICROSECONDS = (LATEST - _EPOCH) // timedelta(microseconds=1)
@@ -66,22 +64,3 @@ def _entry_required(node: Node, subject: str) -> ManifestEntry:
         what = _KINDS.get(stat.S_IFMT(node.status.st_mode), "no file")
         raise PathRefused(subject, "path", node.path, f"it is {what}; remove it by hand, then try again")
     return entry
-
-
-def require_same(subject: str, present: Manifest, expected: Manifest) -> None:
-    """Compare what lies there with what should.
-
-    Raises:
-        CheckpointChanged: they differ; the message names the first few paths.
-    """
-    differing = set(present.entries) ^ set(expected.entries)
-    if differing:
-        paths = shown_paths(entry.path for entry in differing)
-        raise CheckpointChanged(f"{subject}: it changed since its eviction was decided: {paths}; nothing was moved")
-
-
-def shown_paths(paths: Iterable[str]) -> str:
-    """Return the first few of `paths`, and how many there are."""
-    known = sorted(set(paths))
-    few = ", ".join(shown(path) for path in known[:_SHOWN_PATHS])
-    return few if len(known) <= _SHOWN_PATHS else f"{few} … ({len(known)} in all)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quota.domain.identifiers import TRASH_NAME
@@ -42,12 +42,14 @@ class Root:
         path: Where it really is: symbolic links in the operator's spelling are followed once, on creation.
         seen: The directory that `path` meant then.
         sacred: Directories that no checkpoint may be or hold, and what they are.
+        spared: Likewise files, which may come and go, by their paths.
     """
 
     location: Location
     path: Path
     seen: Identity
     sacred: Mapping[Identity, str]
+    spared: Mapping[Path, str] = field(default_factory=dict)
 
     @classmethod
     def find(cls, root_uri: str) -> Root:
@@ -104,7 +106,7 @@ class Root:
 
         Raises:
             StoreError: another directory is there now, e.g. the bare mount point of a disk that went away.
-            OSError: it cannot be opened.
+            OSError: it cannot be opened, or a file that is to be spared cannot be looked at.
         """
         fd = os.open(self.path, DIRECTORY_FLAGS)
         try:
@@ -117,7 +119,7 @@ class Root:
                 device=status.st_dev,
                 mount=mount_id(fd),
                 trash=None if trash is None else identity(trash),
-                sacred=self.sacred,
+                sacred={**self.sacred, **_present(self.spared)},
             )
             yield OpenRoot(fd, boundary)
         finally:
@@ -134,4 +136,13 @@ def _sacred_directories() -> dict[Identity, str]:
         except OSError:
             # Accounts of services often name a home that does not exist; nothing can lie there.
             continue
+    return found
+
+
+def _present(files: Mapping[Path, str]) -> dict[Identity, str]:
+    found: dict[Identity, str] = {}
+    for path, what in files.items():
+        for look in (os.lstat, os.stat):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                found[identity(look(path))] = what
     return found

@@ -1,16 +1,14 @@
-"""Manifests of what lies in the bucket, and how they differ."""
+"""Manifests of what lies in the bucket."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from quota.domain.manifest import Manifest, ManifestEntry
-from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, shown
+from quota.errors import CheckpointGone, PathRefused
 from quota_s3.names import path_of
 from quota_s3.objects import NULL, Item
 from quota_s3.records import Record
-
-_SHOWN_PATHS = 3
 
 
 def entry_of(subject: str, prefix: str, item: Item, record: Record) -> ManifestEntry:
@@ -39,22 +37,3 @@ def manifest_of(subject: str, prefix: str, items: Sequence[Item], record: Record
     # A placeholder is written anew when it is restored; it has no content whose time could matter.
     timed = [(entry, item) for entry, item in zip(entries, items, strict=True) if not item.is_placeholder]
     return Manifest.of(entries, max((record.written_at(entry.path, item) for entry, item in timed), default=None))
-
-
-def require_same(subject: str, present: Manifest, expected: Manifest) -> None:
-    """Compare what lies there with what should.
-
-    Raises:
-        CheckpointChanged: they differ; the message names the first few paths.
-    """
-    differing = set(present.entries) ^ set(expected.entries)
-    if differing:
-        paths = shown_paths(entry.path for entry in differing)
-        raise CheckpointChanged(f"{subject}: it changed since its eviction was decided: {paths}; nothing was moved")
-
-
-def shown_paths(paths: Iterable[str]) -> str:
-    """Return the first few of `paths`, and how many there are."""
-    known = sorted(set(paths))
-    few = ", ".join(shown(path) for path in known[:_SHOWN_PATHS])
-    return few if len(known) <= _SHOWN_PATHS else f"{few} … ({len(known)} in all)"

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,7 @@ import pytest
 import quota
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SMILE = "\U0001f600"
@@ -31,7 +34,7 @@ def in_shell(folder: Path, redirection: str, *arguments: str | bytes, **environm
     """Run a command with its streams as the shell is told; returns its exit code and what it said."""
     words = [sys.executable, "-m", "quota.cli", *arguments]
     run = subprocess.run(
-        ["bash", "-c", f'"$@" {redirection}', "bash", *words],  # noqa: S607 - it is the user's own
+        ["/bin/sh", "-c", f'"$@" {redirection}', "sh", *words],
         cwd=folder,
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
@@ -42,6 +45,32 @@ def in_shell(folder: Path, redirection: str, *arguments: str | bytes, **environm
     assert "Traceback" not in said
     assert "fault of ours" not in said
     return run.returncode, said
+
+
+def in_terminal(folder: Path, columns: int, *arguments: str) -> tuple[int, str]:
+    """Run a command that writes to a terminal; returns its exit code and what it said."""
+    ours, its = os.openpty()
+    termios.tcsetwinsize(its, (25, columns))
+    sized = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
+    with subprocess.Popen(
+        [sys.executable, "-m", "quota.cli", *arguments],
+        cwd=folder,
+        env=sized | {"TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+    ) as run:
+        os.close(its)
+        said = b"".join(_read(ours))
+        os.close(ours)
+    return run.returncode, said.decode()
+
+
+def _read(terminal: int) -> Iterator[bytes]:
+    # Once nobody has its other end any more, Linux says EIO, other systems that it is at its end.
+    with suppress(OSError):
+        while part := os.read(terminal, 65_536):
+            yield part
 
 
 @pytest.mark.parametrize(
@@ -74,18 +103,13 @@ def test_a_locale_that_cannot_spell_every_name(folder: Path) -> None:
 
 
 def test_a_table_that_a_terminal_is_too_narrow_for_is_shown_line_by_line(folder: Path) -> None:
-    command = f"{sys.executable} -m quota.cli store list"
     assert in_shell(folder, "", "store", "add", str(folder / ".."))[0] == 1
     (folder / "checkpoints").mkdir()
     assert in_shell(folder, "", "store", "add", "checkpoints")[0] == 0
-    narrow = subprocess.run(
-        ["script", "-qec", f"stty cols 40; {command}", "/dev/null"],  # noqa: S607 - it is the user's own
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=True,
-    )
-    assert f"root   {(folder / 'checkpoints').as_uri()}" in narrow.stdout.decode()
+    code, said = in_terminal(folder, 40, "store", "list")
+    assert (code, f"root   {(folder / 'checkpoints').as_uri()}" in said) == (0, True), said
+    code, said = in_terminal(folder, 400, "store", "list")
+    assert (code, f"root   {(folder / 'checkpoints').as_uri()}" in said) == (0, False), said
 
 
 @pytest.mark.parametrize(

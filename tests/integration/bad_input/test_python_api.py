@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -134,7 +135,20 @@ def test_handles(database_url: str) -> None:
             trial.refuses(PathRefused, save, "checkpoint_saved of trial 7 of experiment one: field `uri` is ", said)
         other = ExperimentHandle(trial.services, "tester", "e\u0301")
         trial.refuses(IdentityRefused, lambda: other.record(_registered()), "normalise it (NFC)")
-        assert as_uri("/a/b") == "file:///a/b"
+        assert as_uri("/a/b") == as_uri(Path("/a/b")) == "file:///a/b"
+
+
+@pytest.mark.parametrize("call", ["checkpoint_saved", "checkpoint_missing", "checkpoint_pinned", "checkpoint_unpinned"])
+def test_paths_that_are_relative(sqlite_url: str, call: str) -> None:
+    more = {"size_bytes": 1, "resource": 1} if call == "checkpoint_saved" else {}
+    with running_trial(sqlite_url) as trial:
+        for path in ("trial-1", "../trial-1", "."):
+
+            def tell(path: str = path) -> object:
+                return getattr(trial.handle, call)("7", location=Path(path), **more)
+
+            said = f"checkpoint: field `location` is {path!r}: a path is absolute, e.g. /scratch/hpo/trial-1; write it"
+            trial.refuses(PathRefused, tell, said)
 
 
 @pytest.mark.parametrize("scope", ["", "trial:7", "experiment:", "experiment:_deployment", "experiment:a\0", "\ud800"])

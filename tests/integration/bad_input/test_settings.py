@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from bad_input import event, experiment, send
+from integration.local_store.house import failing, succeeds
 from quota.domain.events import LimitSet, PolicyParameters
 from quota.errors import BadInput, DatabaseUnavailable, PathRefused, SettingsRefused, StoreError
 from quota.eventlog.database import Database, parse_url
@@ -161,6 +163,84 @@ def test_store_root_is_refused(sqlite_url: str, uri: str, message: str) -> None:
 def test_store_above_the_database(sqlite_url: str, tmp_path: Path) -> None:
     with experiment(sqlite_url) as services, pytest.raises(PathRefused, match="the database's own file lies below"):
         services.administration.add_store(tmp_path.parent.as_uri())
+
+
+def database_reached(way: str, folder: Path) -> tuple[Path, Path]:
+    """Make `folder/disk`; returns where a database lies in it by the one name, and what the disk is by the other."""
+    disk, other = folder / "disk", folder / "other"
+    (disk / "db").mkdir(parents=True)
+    database = disk / "db" / "quota.db"
+    match way:
+        case "the root is a link":
+            other.symlink_to(disk)
+            return database, other
+        case "a link leads to the root":
+            other.symlink_to(folder)
+            return database, other / "disk"
+        case "the database's directory is a link":
+            other.symlink_to(disk / "db")
+            return other / "quota.db", disk
+        case "the database is a link into the root":
+            other.mkdir()
+            (other / "quota.db").symlink_to(database)
+            return other / "quota.db", disk
+        case _:
+            other.mkdir()
+            database.symlink_to(other / "quota.db")
+            return database, disk
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "the root is a link",
+        "a link leads to the root",
+        "the database's directory is a link",
+        "the database is a link into the root",
+        "the database is a link out of the root",
+    ],
+)
+@pytest.mark.parametrize("below", ["", "db"])
+def test_store_above_the_database_under_another_name(tmp_path: Path, way: str, below: str) -> None:
+    database, root = database_reached(way, tmp_path)
+    with experiment(f"sqlite:///{database}") as services:
+        with pytest.raises(PathRefused, match="the database's own file lies below"):
+            services.administration.add_store((root / below).as_uri())
+        assert services.administration.look().stores == {}
+
+
+def test_store_above_the_database_that_is_mounted_elsewhere(tmp_path: Path) -> None:
+    disk, other = tmp_path / "disk", tmp_path / "other"
+    other.mkdir()
+    (disk / "db").mkdir(parents=True)
+    if not succeeds("mount", "--bind", str(disk), str(other)):
+        pytest.skip("this user may not mount")
+    try:
+        with experiment(f"sqlite:///{disk}/db/quota.db") as services:
+            for root in (other, other / "db"):
+                with pytest.raises(PathRefused, match="the database's own file lies below"):
+                    services.administration.add_store(root.as_uri())
+    finally:
+        assert succeeds("umount", "--lazy", str(other))
+
+
+def test_store_of_which_nobody_can_tell_whether_the_database_lies_below(
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with experiment(sqlite_url) as services:
+        monkeypatch.setattr(Path, "samefile", failing(errno.EIO))
+        (tmp_path / "checkpoints").mkdir()
+        with pytest.raises(StoreError, match=r"cannot tell whether the database .* lies below it: Input/output error"):
+            services.administration.add_store((tmp_path / "checkpoints").as_uri())
+        assert services.administration.look().stores == {}
+
+
+def test_store_beside_the_database(sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "checkpoints")
+    with experiment(sqlite_url) as services:
+        root = (tmp_path / "link").as_uri()
+        assert services.administration.add_store(root).uri == root
 
 
 def test_every_refusal_is_of_the_family() -> None:
