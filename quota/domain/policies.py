@@ -29,7 +29,7 @@ class Candidate:
         trial_id: Its trial.
         uri: The checkpoint's location.
         saved_position: Position of the event that saved it.
-        saved_at: When that was, by the sender's clock.
+        saved_at: When that was; never later than the database's time.
         size_bytes: Its size.
         reason: `superseded` or `paused`.
         is_running: Whether its trial runs, and may be writing to any of its places.

@@ -300,7 +300,9 @@ class TestCheckpoint:
         story.pause("1")
         decision_id = story.decide("1")
         story.add(CheckpointMissing(trial_id="1", uri=uri_of("1")))
-        assert story.state.usage.claimed_checkpoints == 0
+        assert story.flags() == ["gone_while_claimed"]
+        assert story.state.checkpoints[uri_of("1")].decision_id == decision_id
+        assert story.state.usage.claimed_checkpoints == 1
         story.cancel(decision_id, "missing")
         assert story.state.checkpoints[uri_of("1")].state == "missing"
         assert usage_of(story.state) == counted(story.state)

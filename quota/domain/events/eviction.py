@@ -8,7 +8,7 @@ from quota.domain.events.base import Event
 from quota.domain.events.deployment import PolicyParameters
 from quota.domain.manifest import Manifest
 
-CancelReason = Literal["resumed", "saved_again", "pinned", "missing", "store_removed"]
+CancelReason = Literal["resumed", "ended", "needed", "saved_again", "pinned", "missing", "store_removed"]
 
 
 class DecisionEvent(Event, frozen=True, kw_only=True):
@@ -136,8 +136,9 @@ class EvictionCancelled(DecisionEvent, frozen=True, kw_only=True):
     """A claim was given up before the store was asked to act.
 
     Attributes:
-        reason: The trial was resumed or saved again, the checkpoint was pinned or is missing, or deletion is no longer
-            allowed where it lies.
+        reason: `resumed` or `ended`: its trial was, or has; `needed`: it is not superseded any more, since the later
+            one is gone; `saved_again`: its trial has written another one there; `pinned`; `missing`: there is nothing
+            at its place; `store_removed`: deletion is no longer allowed there.
     """
 
     TYPE: ClassVar[str] = "eviction_cancelled"

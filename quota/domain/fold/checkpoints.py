@@ -19,6 +19,8 @@ from quota.domain.fold.trials import Handler
 def _saved(state: ExperimentState, event: RecordedEvent, payload: CheckpointSaved | CheckpointAdopted) -> None:
     uris = state.trial_uris.setdefault(payload.trial_id, [])
     checkpoint = state.checkpoints.get(payload.uri)
+    # A sender's clock that runs ahead would date later writes before this save.
+    saved_at = min(event.occurred_at, event.recorded_at)
     if checkpoint is None:
         checkpoint = Checkpoint(
             uri=payload.uri,
@@ -27,7 +29,7 @@ def _saved(state: ExperimentState, event: RecordedEvent, payload: CheckpointSave
             size_bytes=payload.size_bytes,
             resource=payload.resource,
             saved_position=event.position,
-            saved_at=event.occurred_at,
+            saved_at=saved_at,
         )
         state.checkpoints[payload.uri] = checkpoint
         uris.append(payload.uri)
@@ -42,7 +44,7 @@ def _saved(state: ExperimentState, event: RecordedEvent, payload: CheckpointSave
     resize(state, checkpoint, payload.size_bytes)
     checkpoint.resource = payload.resource
     checkpoint.saved_position = event.position
-    checkpoint.saved_at = event.occurred_at
+    checkpoint.saved_at = saved_at
     checkpoint.decision_id = None
     checkpoint.failures, checkpoint.failed_at = 0, None
     uris.remove(payload.uri)
@@ -59,11 +61,14 @@ def _pin(*, pinned: bool) -> Handler:
 
 def _missing(state: ExperimentState, event: RecordedEvent, payload: CheckpointMissing) -> None:
     checkpoint = state.checkpoints[payload.uri]
-    if checkpoint.state in {"stored", "claimed"}:
-        set_checkpoint_state(state, checkpoint, "missing")
-        checkpoint.decision_id = None
-    else:
-        state.touched.flags.append((event.position, "gone_before"))
+    match checkpoint.state:
+        case "stored":
+            set_checkpoint_state(state, checkpoint, "missing")
+        case "claimed":
+            # A sweep may have moved it and not said so yet; whoever finishes that sweep's work finds out.
+            state.touched.flags.append((event.position, "gone_while_claimed"))
+        case _:
+            state.touched.flags.append((event.position, "gone_before"))
 
 
 HANDLERS: dict[type[Event], Handler] = {

@@ -22,6 +22,16 @@ from quota.domain.experiment import OVERALL, Estimator, Experiment, ExperimentSt
 from quota.domain.fold.accounting import count_new_trial, set_trial_status
 from quota.domain.rung import Rung, RungEntry, rank_value
 
+STATUS_AFTER: dict[type[TrialEvent], TrialStatus] = {
+    TrialStarted: "running",
+    TrialResumed: "running",
+    TrialPaused: "paused",
+    TrialStopped: "stopped",
+    TrialCompleted: "completed",
+    TrialFailed: "failed",
+}
+"""What a trial does after the last of its events of these types, unless it had ended before."""
+
 Handler = Callable[..., None]
 """Takes the state, the event in its envelope, and its payload, which is of the class that it is listed under."""
 
@@ -101,7 +111,7 @@ def _paused(state: ExperimentState, event: RecordedEvent, payload: TrialPaused) 
     state.touched.rung_entries.add((rung.level, trial.trial_id))
     trial.level = rung.level
     trial.promised_uri = None
-    set_trial_status(state, trial, "paused")
+    set_trial_status(state, trial, STATUS_AFTER[type(payload)])
 
 
 def _resumed(state: ExperimentState, event: RecordedEvent, payload: TrialResumed) -> None:
@@ -130,19 +140,16 @@ def _resumed(state: ExperimentState, event: RecordedEvent, payload: TrialResumed
     experiment.trials_resumed += 1
     experiment.trials_resumed_without_checkpoint += checkpoint is None
     experiment.lost_resource += lost
-    set_trial_status(state, trial, "running")
+    set_trial_status(state, trial, STATUS_AFTER[type(payload)])
 
 
-def _end(status: TrialStatus) -> Handler:
-    def ended(state: ExperimentState, event: RecordedEvent, payload: TrialEvent) -> None:
-        trial = state.trials[payload.trial_id]
-        if trial.has_ended:
-            state.touched.flags.append((event.position, "ended_before"))
-            return
-        trial.promised_uri = None
-        set_trial_status(state, trial, status)
-
-    return ended
+def _ended(state: ExperimentState, event: RecordedEvent, payload: TrialStopped | TrialCompleted | TrialFailed) -> None:
+    trial = state.trials[payload.trial_id]
+    if trial.has_ended:
+        state.touched.flags.append((event.position, "ended_before"))
+        return
+    trial.promised_uri = None
+    set_trial_status(state, trial, STATUS_AFTER[type(payload)])
 
 
 HANDLERS: dict[type[Event], Handler] = {
@@ -152,7 +159,7 @@ HANDLERS: dict[type[Event], Handler] = {
     TrialReported: _reported,
     TrialPaused: _paused,
     TrialResumed: _resumed,
-    TrialStopped: _end("stopped"),
-    TrialCompleted: _end("completed"),
-    TrialFailed: _end("failed"),
+    TrialStopped: _ended,
+    TrialCompleted: _ended,
+    TrialFailed: _ended,
 }

@@ -11,7 +11,7 @@ from quota.domain.events import CheckpointSaved, Event, LimitSet, TrialPaused, T
 from quota.errors import NumberRefused
 from quota.services.ingesting import parse_line
 
-SAVED: dict[str, Any] = {"trial_id": "7", "uri": "memory://store/7", "size_bytes": 5, "resource": 1}
+SAVED: dict[str, Any] = {"trial_id": "7", "uri": "memory://store/7/", "size_bytes": 5, "resource": 1}
 REGISTRATION: dict[str, Any] = {
     "mode": "min",
     "rung_levels": [1, 3],
@@ -148,7 +148,7 @@ def test_sizes_at_the_ends_of_their_range(database_url: str) -> None:
     with running_trial(database_url) as trial:
         for size in (0, 2**63 - 1):
             trial.ingest(
-                line(event("checkpoint_saved", {**SAVED, "uri": f"memory://store/{size}", "size_bytes": size}))
+                line(event("checkpoint_saved", {**SAVED, "uri": f"memory://store/{size}/", "size_bytes": size}))
             )
         assert trial.rows("SELECT size_bytes FROM checkpoints ORDER BY size_bytes") == [(0,), (2**63 - 1,)]
 

@@ -1,0 +1,43 @@
+"""Whether a checkpoint may be evicted: the one rule, asked when it is claimed and again before it is moved."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from quota.domain.events import CancelReason
+from quota.domain.experiment import Checkpoint, ExperimentState
+
+_LATER_ONE_LEFT = frozenset({"stored", "claimed"})
+
+
+def objection(
+    state: ExperimentState, uri: str, saved_position: int, planned_as: Literal["paused", "superseded"]
+) -> CancelReason | None:
+    """Say why a checkpoint may not be evicted (any more), or None where it may.
+
+    Args:
+        state: Its experiment, up to its last event.
+        uri: Its place.
+        saved_position: Position of the event that saved it; what was saved there later is another checkpoint.
+        planned_as: The reason that it was chosen, and scored, for: what has made it dearer since is an objection.
+    """
+    checkpoint = state.checkpoints[uri]
+    if checkpoint.saved_position != saved_position:
+        return "saved_again"
+    if checkpoint.pinned:
+        return "pinned"
+    trial = state.trials[checkpoint.trial_id]
+    if trial.has_ended:
+        return "ended"
+    if planned_as == "paused":
+        return None if trial.status == "paused" else "resumed"
+    if uri == trial.promised_uri:
+        return "resumed"
+    return None if _has_later_one(state, checkpoint) else "needed"
+
+
+def _has_later_one(state: ExperimentState, checkpoint: Checkpoint) -> bool:
+    """Tell whether the trial has a later checkpoint. Both may be claimed by one sweep, the earlier one first."""
+    uris = state.trial_uris[checkpoint.trial_id]
+    later = uris[uris.index(checkpoint.uri) + 1 :]
+    return any(state.checkpoints[uri].state in _LATER_ONE_LEFT for uri in later)
