@@ -30,6 +30,7 @@ from quota.domain.events import (
 )
 from quota.domain.events.trial import ConfigValue
 from quota.domain.locations import file_location
+from quota.errors import PathRefused
 from quota.eventlog.database import parse_url, sqlite_path
 from quota.eventlog.log import Receipt
 from quota.services.ids import new_id
@@ -139,10 +140,10 @@ class ExperimentHandle:
         self._actor = actor
         self.experiment_id = experiment_id
 
-    def event(self, payload: Event, occurred_at: datetime | None = None) -> NewEvent:
+    def event(self, payload: Event, occurred_at: datetime | None = None, event_id: str | None = None) -> NewEvent:
         """Put an event of this experiment into an envelope, for `Quota.append`."""
         return NewEvent(
-            event_id=new_id(),
+            event_id=event_id or new_id(),
             experiment_id=self.experiment_id,
             occurred_at=occurred_at or datetime.now(UTC),
             actor=self._actor,
@@ -179,16 +180,23 @@ class ExperimentHandle:
         return self.record(TrialPaused(trial_id=trial_id, level=level, metric=metric), occurred_at)
 
     def resume_trial(
-        self, trial_id: str, *, level: int, occurred_at: datetime | None = None
+        self, trial_id: str, *, level: int, occurred_at: datetime | None = None, event_id: str | None = None
     ) -> LoadableCheckpoint | None:
         """Record that a trial is resumed, and learn which checkpoint to load.
 
-        Call it before the trial runs.
+        Call it before the trial runs. Where it raises `DatabaseUnavailable` it may have been recorded all the same;
+        whoever wants to repeat it then chooses an id and a time beforehand, and gives the same ones again.
+
+        Args:
+            trial_id: The trial.
+            level: The rung level that it is paused at.
+            occurred_at: When; now by default.
+            event_id: A UUID, and a new one by default. The same event sent again is stored once.
 
         Returns:
             The checkpoint, safe until the trial pauses again; None where the trial starts from scratch.
         """
-        event = self.event(TrialResumed(trial_id=trial_id, level=level), occurred_at)
+        event = self.event(TrialResumed(trial_id=trial_id, level=level), occurred_at, event_id)
         return self._services.recorder.resume_trial(event).checkpoint
 
     def promised_checkpoint(self, trial_id: str) -> LoadableCheckpoint | None:
@@ -249,9 +257,16 @@ class ExperimentHandle:
 
 
 def as_uri(location: str | Path) -> str:
-    """Return the URI of a location that is given as a URI or as an absolute path."""
+    """Return the URI of a location that is given as a URI or as an absolute path.
+
+    Raises:
+        PathRefused: it is a `Path` that is relative. Text that is neither is returned as it is.
+    """
     if isinstance(location, str) and not location.startswith("/"):
         return location
+    if not Path(location).is_absolute():
+        reason = "a path is absolute, e.g. /scratch/hpo/trial-1; write it out, or call `.resolve()` where it holds"
+        raise PathRefused("checkpoint", "location", str(location), reason)
     return file_location(os.fsencode(location)).uri
 
 

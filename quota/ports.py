@@ -6,11 +6,14 @@ Stores are found through the entry-point group `quota.stores`: its name is a URI
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from quota.domain.manifest import Manifest
+from quota.errors import CheckpointChanged, shown_paths
 
 
 class Clock(Protocol):
@@ -32,6 +35,16 @@ class CheckpointReader(Protocol):
                 store may delete (a device, another file system, a way through a symbolic link …).
             CheckpointGone: there is nothing at `uri`.
             StoreError: the store cannot be reached or read.
+        """
+        ...
+
+    def place(self, uri: str) -> str:
+        """Return where `uri` really leads on this medium: two names of one place give the same answer.
+
+        `uri` is any location of the store's scheme, below its root or not, and nothing need lie there.
+
+        Raises:
+            StoreError: that cannot be told.
         """
         ...
 
@@ -93,6 +106,15 @@ class CheckpointStore(CheckpointReader, Protocol):
         """
         ...
 
+    def require_purgeable(self, claim_id: str, manifest: Manifest) -> None:
+        """Check that the trash holds nothing of `claim_id` but what `manifest` names, and touch nothing.
+
+        Raises:
+            CheckpointChanged: it does; as it stands, `purge` would refuse to delete any of it.
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
     def trashed(self, claim_id: str) -> bool:
         """Tell whether the trash holds anything of `claim_id`."""
         ...
@@ -122,3 +144,34 @@ class CheckpointStore(CheckpointReader, Protocol):
             StoreError: the store refused or failed.
         """
         ...
+
+
+@runtime_checkable
+class SparingStore(Protocol):
+    """What a store offers besides where files that must never go may lie among its checkpoints.
+
+    One that lies on this host's disks needs it. Others may do without.
+    """
+
+    def spare(self, files: Mapping[Path, str]) -> None:
+        """From now on refuse each checkpoint that is or holds one of `files`, by whatever name; delete none of them.
+
+        Then `manifest` and `trash` raise `PathRefused`, and `purge` keeps all and raises `CheckpointChanged`. The files
+        may come and go: which ones there are is looked up by each of these calls.
+
+        Args:
+            files: Absolute paths, and what each is, as an error says it.
+        """
+        ...
+
+
+def require_same(subject: str, present: Manifest, expected: Manifest) -> None:
+    """Compare what lies at a checkpoint's location with what should, as every store does before it moves anything.
+
+    Raises:
+        CheckpointChanged: they differ; the message names the first few paths.
+    """
+    differing = set(present.entries) ^ set(expected.entries)
+    if differing:
+        paths = shown_paths(entry.path for entry in differing)
+        raise CheckpointChanged(f"{subject}: it changed since its eviction was decided: {paths}; nothing was moved")

@@ -16,6 +16,7 @@ from quota.projections import views as _views
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from quota.ports import Clock
     from quota.services.stores import OpenStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -49,7 +50,7 @@ def create_schema(url: str) -> None:
 
 
 @contextmanager
-def services_over(url: str, clock: HandClock, opener: OpenStore) -> Iterator[Services]:
+def services_over(url: str, clock: Clock, opener: OpenStore) -> Iterator[Services]:
     """Give the use cases over a database whose schema is there."""
     database = Database(url)
     try:

@@ -7,8 +7,8 @@ import os
 from contextlib import closing, suppress
 
 from quota.domain.manifest import Manifest, ManifestEntry
-from quota.errors import CheckpointChanged, PathRefused
-from quota_local.listing import entry_of, shown_paths
+from quota.errors import CheckpointChanged, PathRefused, shown_paths
+from quota_local.listing import entry_of
 from quota_local.walking import Node, Spot, walk
 
 _NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST})
@@ -30,6 +30,19 @@ def purge_entry(spot: Spot, manifest: Manifest) -> None:
     try:
         _require_named(spot, named)
         _delete_named(spot, named)
+    except PathRefused as error:
+        raise CheckpointChanged(f"{error}; it is kept") from error
+
+
+def require_purgeable(spot: Spot, manifest: Manifest) -> None:
+    """Check that `purge_entry` would find nothing that `manifest` does not name.
+
+    Raises:
+        CheckpointChanged: it would.
+        FileNotFoundError: somebody else deletes it.
+    """
+    try:
+        _require_named(spot, {entry.path: entry for entry in manifest.entries})
     except PathRefused as error:
         raise CheckpointChanged(f"{error}; it is kept") from error
 
@@ -73,5 +86,5 @@ def _remove_empty(node: Node, late: list[str]) -> None:
 
 def _unnamed(subject: str, paths: list[str]) -> CheckpointChanged:
     reason = "holds what its manifest does not name, or no longer as named there"
-    advice = "look at it, then restore it or remove it by hand"
+    advice = "look at it, and move away what does not belong there"
     return CheckpointChanged(f"{subject} {reason}: {shown_paths(paths)}; it is kept: {advice}")

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 
 from quota.domain.manifest import Manifest
 from quota.errors import CheckpointGone, PathRefused, StoreError
-from quota.ports import Marks
+from quota.ports import Marks, require_same
 from quota_local.boundary import status_or_none
 from quota_local.failures import failures_named
-from quota_local.listing import manifest_of, require_same
+from quota_local.listing import manifest_of
 from quota_local.marking import read_marks, write_mark
 from quota_local.moving import move_in, move_out, settle
-from quota_local.purging import purge_entry
+from quota_local.places import Places
+from quota_local.purging import purge_entry, require_purgeable
 from quota_local.roots import OpenRoot, Root
 from quota_local.trashing import claim_name, claims_in, existing_trash, made_trash
 from quota_local.walking import Spot
@@ -40,8 +44,8 @@ class LocalStore:
     """Checkpoints below one directory. Implements `quota.ports.CheckpointStore`.
 
     A checkpoint is a directory, or a single file; the manifest of the latter has one entry, whose path is `.`.
-    Holds no descriptor between calls, and no state but what the root was when it was opened; so one store can
-    serve several threads.
+    Holds no descriptor between calls, and no state but what the root was when it was opened, and which names were found
+    to lead to one directory; so one store can serve several threads.
 
     Two callers must not work on one checkpoint at a time: the port's callers hold the stream's lock or a claim.
     Whatever else writes to the disk meanwhile (a tuner, a user, an attacker who owns some of the directories) can
@@ -51,6 +55,7 @@ class LocalStore:
     def __init__(self, root: Root) -> None:
         self._root = root
         self._uri = root.location.uri
+        self._places = Places()
 
     def manifest(self, uri: str) -> Manifest:
         """List what the checkpoint at `uri` consists of. Empty directories are kept, and not listed.
@@ -71,6 +76,15 @@ class LocalStore:
             parent_of(root.fd, components, root.boundary, subject) as parent_fd,
         ):
             return manifest_of(_found(root, parent_fd, components[-1], subject))
+
+    def place(self, uri: str) -> str:
+        """Return where `uri` really leads: links are followed, and a directory that is mounted twice has one name.
+
+        Raises:
+            StoreError: a directory on the way cannot be looked at.
+        """
+        with failures_named(self._uri, f"follow {uri}"):
+            return self._places.of(uri)
 
     def trash(self, uri: str, claim_id: str, manifest: Manifest) -> None:
         """Move the checkpoint at `uri` into the trash under `claim_id`, by one rename. Durable on return.
@@ -163,6 +177,29 @@ class LocalStore:
                     purge_entry(spot, manifest)
         raise StoreError(f"{subject}: its files keep vanishing while they are deleted; check the file system")
 
+    def require_purgeable(self, claim_id: str, manifest: Manifest) -> None:
+        """Check that the trash holds nothing of `claim_id` but what `manifest` names.
+
+        Raises:
+            CheckpointChanged: it holds something else, or something that was written to after it was trashed.
+            PathRefused: the trash is no directory on the root's file system.
+            StoreError: `claim_id` is no plain name, or the store cannot be read.
+        """
+        name = claim_name(self._uri, claim_id)
+        subject = f"claim {claim_id} in the trash of store {self._uri}"
+        with (
+            failures_named(self._uri, f"look at claim {claim_id} in the trash"),
+            self._root.opened() as root,
+            existing_trash(root, self._uri) as trash_fd,
+        ):
+            seen = None if trash_fd is None else status_or_none(trash_fd, name)
+            if trash_fd is None or seen is None:
+                return
+            spot = Spot(parent_fd=trash_fd, name=name, seen=seen, boundary=root.boundary, subject=subject)
+            # What another sweeper deletes meanwhile was to go.
+            with suppress(FileNotFoundError):
+                require_purgeable(spot, manifest)
+
     def trashed(self, claim_id: str) -> bool:
         """Tell whether the trash holds anything of `claim_id`.
 
@@ -214,6 +251,16 @@ class LocalStore:
             made_trash(root, self._uri) as trash_fd,
         ):
             write_mark(trash_fd, store_id)
+
+    def spare(self, files: Mapping[Path, str]) -> None:
+        """From now on refuse each checkpoint that is or holds one of `files`, and delete none of them.
+
+        They are told by device and inode, so hard links to them and bind mounts above them count.
+
+        Args:
+            files: Absolute paths, and what each is. Where one is a symbolic link, it is spared as well as its target.
+        """
+        self._root = replace(self._root, spared=dict(files))
 
 
 def _found(root: OpenRoot, parent_fd: int, name: bytes, subject: str) -> Spot:

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import msgspec
 
 from quota.domain.manifest import Manifest
-from quota.errors import CheckpointChanged, StoreError
+from quota.errors import CheckpointChanged, StoreError, shown_paths
+from quota.ports import require_same
 from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed
 from quota_s3.deleting import Target, delete
-from quota_s3.listing import manifest_of, require_same, shown_paths
+from quota_s3.listing import manifest_of
 from quota_s3.names import path_of
 from quota_s3.objects import History, visible_of
 from quota_s3.records import Record
@@ -238,9 +239,7 @@ def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
         CheckpointChanged: the claim is on something that `manifest` does not name, or readers see what it is on.
         StoreError: the server refused or failed part of the way.
     """
-    differing = differing_paths(claim, manifest)
-    if differing:
-        raise CheckpointChanged(f"{place.subject} holds what its manifest does not name: {shown_paths(differing)}")
+    _require_manifest(place, claim, manifest)
     if claim.state == "begun":
         view = _look(place, prefix, claim)
         if not view.hidden:
@@ -251,18 +250,41 @@ def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
             view = _look(place, prefix, claim)
         sights = view.hidden
     else:
-        view = _look(place, prefix, claim)
-        # A placeholder is like any other: one that is seen now is a later checkpoint's.
-        sights = tuple(sight for sight in view.sights if not (sight.entry.is_placeholder and sight.is_visible))
-        seen = [sight.entry.path for sight in sights if sight.is_visible]
-        if seen:
-            reason = "somebody has brought back what it holds"
-            advice = "restore the rest, or remove the object that stands for the claim"
-            raise CheckpointChanged(f"{place.subject}: {reason}: {shown_paths(seen)}; it is kept; {advice}")
+        sights = _unseen(place, prefix, claim)
     _delete_for_good(place, prefix, sights)
     if claim.begun_at is not None:
         abort_uploads(place.bucket, prefix, claim.begun_at)
     place.forget()
+
+
+def require_purgeable(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
+    """Check that the claim is on nothing but what `manifest` names, and that readers see none of it.
+
+    Raises:
+        CheckpointChanged: one of the two is not so.
+    """
+    _require_manifest(place, claim, manifest)
+    if claim.state != "begun":
+        _unseen(place, prefix, claim)
+
+
+def _require_manifest(place: Place, claim: Claim, manifest: Manifest) -> None:
+    differing = differing_paths(claim, manifest)
+    if differing:
+        raise CheckpointChanged(f"{place.subject} holds what its manifest does not name: {shown_paths(differing)}")
+
+
+def _unseen(place: Place, prefix: str, claim: Claim) -> tuple[_Sight, ...]:
+    """Return what the claim is on, provided that readers see none of it."""
+    view = _look(place, prefix, claim)
+    # A placeholder is like any other: one that is seen now is a later checkpoint's.
+    sights = tuple(sight for sight in view.sights if not (sight.entry.is_placeholder and sight.is_visible))
+    seen = [sight.entry.path for sight in sights if sight.is_visible]
+    if seen:
+        reason = "somebody has brought back what it holds"
+        advice = "restore the rest, or remove the object that stands for the claim"
+        raise CheckpointChanged(f"{place.subject}: {reason}: {shown_paths(seen)}; it is kept; {advice}")
+    return sights
 
 
 def _delete_for_good(place: Place, prefix: str, sights: tuple[_Sight, ...]) -> None:

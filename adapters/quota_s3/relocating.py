@@ -12,11 +12,12 @@ from contextlib import suppress
 import msgspec
 
 from quota.domain.manifest import Manifest
-from quota.errors import CheckpointChanged, StoreError
+from quota.errors import CheckpointChanged, StoreError, shown_paths
+from quota.ports import require_same
 from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed
 from quota_s3.copying import copy
 from quota_s3.deleting import erase
-from quota_s3.listing import manifest_of, require_same, shown_paths
+from quota_s3.listing import manifest_of
 from quota_s3.names import key_of, path_of
 from quota_s3.objects import Item
 from quota_s3.parallel import in_parallel
@@ -219,19 +220,34 @@ def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
         CheckpointChanged: the trash holds something that `manifest` does not name.
         StoreError: the server refused or failed part of the way.
     """
-    if claim.state in {"begun", "restored"}:
-        # What the manifest names lies at its place, and the trash has at most copies of it.
+    require_purgeable(place, prefix, claim, manifest)
+    if _is_at_its_place(claim):
         give_up(place, claim)
         return
-    differing = differing_paths(claim, manifest)
-    if differing:
-        raise CheckpointChanged(f"{place.subject} holds what its manifest does not name: {shown_paths(differing)}")
-    _require_copies(place, claim, whole=False)
     if claim.state != "moved":
         _originals_deleted(place, prefix, claim)
     if claim.begun_at is not None:
         abort_uploads(place.bucket, prefix, claim.begun_at)
     give_up(place, claim)
+
+
+def require_purgeable(place: Place, _prefix: str, claim: Claim, manifest: Manifest) -> None:
+    """Check that the trash holds nothing but what `manifest` names.
+
+    Raises:
+        CheckpointChanged: it does.
+    """
+    if _is_at_its_place(claim):
+        return
+    differing = differing_paths(claim, manifest)
+    if differing:
+        raise CheckpointChanged(f"{place.subject} holds what its manifest does not name: {shown_paths(differing)}")
+    _require_copies(place, claim, whole=False)
+
+
+def _is_at_its_place(claim: Claim) -> bool:
+    """Tell whether what the manifest names lies at its place, and the trash has at most copies of it."""
+    return claim.state in {"begun", "restored"}
 
 
 def _require_copies(place: Place, claim: Claim, *, whole: bool) -> None:

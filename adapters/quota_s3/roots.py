@@ -42,7 +42,6 @@ class Root:
             raise PathRefused(subject, "uri", root_uri, "a store in a bucket has a URI like s3://bucket/prefix/")
         if not location.components:
             raise PathRefused(subject, "uri", root_uri, "a whole bucket is no store; add a prefix: s3://bucket/prefix/")
-        _require_prefix(subject, root_uri, location)
         return cls(location, location.authority, _decoded(subject, root_uri, location.components))
 
     @property
@@ -66,7 +65,6 @@ class Root:
         if not self.location.contains(location) or len(location.components) == len(self.components):
             reason = f"it is not strictly below the root {self.uri} of this store"
             raise PathRefused(subject, "uri", uri, reason)
-        _require_prefix(subject, uri, location)
         return _joined(_decoded(subject, uri, location.components))
 
     def claim_key(self, claim_id: str) -> str:
@@ -106,11 +104,6 @@ def _parsed(subject: str, uri: str) -> Location:
         return parse_location(uri)
     except ValueError as error:
         raise PathRefused(subject, "uri", uri, str(error)) from error
-
-
-def _require_prefix(subject: str, uri: str, location: Location) -> None:
-    if not location.is_prefix:
-        raise PathRefused(subject, "uri", uri, f"a prefix ends in `/`, or it would take others along; write {uri}/")
 
 
 def _decoded(subject: str, uri: str, components: tuple[bytes, ...]) -> tuple[str, ...]:

@@ -67,6 +67,10 @@ class S3Store:
             record, items = Record(), visible_of(self._bucket.histories(prefix).values())
         return manifest_of(_subject(uri), prefix, items, record)
 
+    def place(self, uri: str) -> str:
+        """Return `uri`: keys have one name."""
+        return uri
+
     def trash(self, uri: str, claim_id: str, manifest: Manifest) -> None:
         """Move the checkpoint at `uri` into the trash under `claim_id`. Durable on return.
 
@@ -140,6 +144,20 @@ class S3Store:
             return
         delete = hiding.purge if claim.kind == "markers" else relocating.purge
         delete(place, self._root.locate(claim.uri), claim, manifest)
+
+    def require_purgeable(self, claim_id: str, manifest: Manifest) -> None:
+        """Check that the trash holds nothing of `claim_id` but what `manifest` names.
+
+        Raises:
+            CheckpointChanged: it does, or what it holds is visible at its place.
+            StoreError: `claim_id` is no plain name, or the server refused or failed.
+        """
+        place = self._place(claim_id)
+        claim = place.find()
+        if claim is None:
+            return
+        require = hiding.require_purgeable if claim.kind == "markers" else relocating.require_purgeable
+        require(place, self._root.locate(claim.uri), claim, manifest)
 
     def trashed(self, claim_id: str) -> bool:
         """Tell whether the trash holds anything of `claim_id`.

@@ -40,6 +40,19 @@ def current(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
         opened.close()
 
 
+@app.command()
+def accept_clock(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
+    """Say that the present time is right, where the clock was wrong for a while and sweeps refuse to run since."""
+    from quota.cli.session import opened
+
+    with opened(database) as (services, _):
+        last = services.administration.accept_clock()
+    if as_json:
+        print_json({"until": last.isoformat()})
+    else:
+        typer.echo(f"recorded times up to {last:%Y-%m-%d %H:%M:%S} UTC are taken for mistakes of a clock from now on")
+
+
 def _answer(url: str, revision: str | None, head: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"database": url, "revision": revision, "head": head})

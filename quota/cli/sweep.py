@@ -86,7 +86,7 @@ def sweep(
             _answer_skipped(held, as_json=as_json)
             return
     _answer(report, settings.trash_retention, as_json=as_json)
-    if report.tally.failed:
+    if report.tally.failed or report.untrusted:
         raise typer.Exit(_FAILED)
     if report.exceeded:
         raise typer.Exit(_EXCEEDED)
@@ -116,6 +116,7 @@ def _answer(report: SweepReport, retention: timedelta, *, as_json: bool) -> None
                 "errors": tally.errors,
                 "exceeded": report.exceeded,
                 "held_back": report.held_back,
+                "untrusted": report.untrusted,
             }
         )
         return
@@ -131,6 +132,8 @@ def _answer(report: SweepReport, retention: timedelta, *, as_json: bool) -> None
         typer.echo(f"missing: {len(tally.missing) - _MISSING_SHOWN} more; do trials and sweeps see one disk?", err=True)
     for error in tally.errors:
         typer.echo(f"failed: {error}", err=True)
+    for reason in report.untrusted.values():
+        typer.echo(f"not swept: {reason}", err=True)
     for experiment_id in report.exceeded:
         why = reasons(report.held_back[experiment_id])
         typer.echo(f"experiment {experiment_id} is still above its limit: {why}", err=True)

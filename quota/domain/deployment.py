@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from quota.domain.events import (
+    ClockAccepted,
     LimitRemoved,
     LimitSet,
     PolicyParameters,
@@ -38,6 +39,11 @@ class Limit:
     low: int
     set_at: datetime
     actor: str
+
+    @property
+    def numbers(self) -> tuple[str, str, int, int]:
+        """What it asks for, whoever set it when."""
+        return self.scope, self.measure, self.high, self.low
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +174,9 @@ def fold_deployment(state: DeploymentState, event: RecordedEvent) -> None:
             state.touched_sweeps[sweep.sweep_id] = sweep
         case SweepFinished() as finished:
             _finish_sweep(state, event.occurred_at, finished)
+        case ClockAccepted():
+            # Whoever doubts the clock looks it up in the log.
+            pass
         case _:
             message = f"{type(event.payload).__name__} does not belong to the deployment's stream"
             raise TypeError(message)

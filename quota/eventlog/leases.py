@@ -56,6 +56,7 @@ class Lease:
         self._token = token
         self._term = term
         self._renewed = monotonic()
+        self._worker = ThreadPoolExecutor(1)
 
     def require(self, connection: Connection) -> None:
         """Renew the lease in the caller's transaction; nobody else acquires it before that ends.
@@ -90,14 +91,24 @@ class Lease:
         Raises:
             LeaseLost: another process has acquired the lease; what `work` does was waited for all the same.
         """
-        with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(work)
+        future = self._worker.submit(work)
+        try:
+            # Many that are short add up, so it is looked at for each of them whether the term is running out.
+            self._keep_up(connection)
             while not wait([future], timeout=self._term.total_seconds() / 3).done:
-                if connection is None:
-                    self.keep()
-                else:
-                    self.require(connection)
-            return future.result()
+                self._keep_up(connection)
+        finally:
+            wait([future])
+        return future.result()
+
+    def _keep_up(self, connection: Connection | None) -> None:
+        if connection is None:
+            self.keep()
+        elif self._is_running_out():
+            self.require(connection)
+
+    def _is_running_out(self) -> bool:
+        return monotonic() - self._renewed >= self._term.total_seconds() / 3
 
     def keep(self) -> None:
         """Renew the lease in a transaction of its own, if a third of its term has passed.
@@ -105,13 +116,14 @@ class Lease:
         Raises:
             LeaseLost: another process has acquired it.
         """
-        if monotonic() - self._renewed < self._term.total_seconds() / 3:
+        if not self._is_running_out():
             return
         with self._database.write() as connection:
             self.require(connection)
 
     def release(self) -> None:
         """Give the lease back, if it is still ours."""
+        self._worker.shutdown()
         mine = update(leases).where(leases.c.name == self._name, leases.c.token == self._token)
         with self._database.write() as connection:
             connection.execute(mine.values(holder=None, process=None, expires_at=None))

@@ -218,15 +218,18 @@ class EventLog:
         for row in connection.execute(query.order_by(events.c.position.desc()).limit(PAGE)):
             yield self._recorded(row)
 
-    def last_type_of_trial(
-        self, connection: Connection, experiment_id: str, trial_id: str, types: Collection[str]
-    ) -> str | None:
-        """Return which of some types a trial's last event was of; None where it has none of them."""
-        query = select(events.c.type).where(
-            events.c.experiment_id == experiment_id, events.c.trial_id == trial_id, events.c.type.in_(types)
-        )
-        found: str | None = connection.execute(query.order_by(events.c.position.desc()).limit(1)).scalar()
-        return found
+    def of_trials(
+        self, connection: Connection, experiment_id: str, trial_ids: Sequence[str], types: Collection[str]
+    ) -> Iterator[RecordedEvent]:
+        """Yield the events of some types about some trials, those of each trial in order."""
+        for start in range(0, len(trial_ids), PAGE):
+            query = select(events).where(
+                events.c.experiment_id == experiment_id,
+                events.c.trial_id.in_(trial_ids[start : start + PAGE]),
+                events.c.type.in_(types),
+            )
+            for row in connection.execute(query.order_by(events.c.position)):
+                yield self._recorded(row)
 
     def rows(
         self, connection: Connection, experiment_id: str, *, after: int = 0, until: int | None = None
@@ -276,6 +279,12 @@ class EventLog:
         """Return when the last event of any stream was stored; None where there is none."""
         moment: datetime | None = connection.execute(select(func.max(streams.c.recorded_at))).scalar()
         return moment
+
+    def last_of_type(self, connection: Connection, experiment_id: str, type_name: str) -> RecordedEvent | None:
+        """Return a stream's last event of one type; None where it has none. Reads the stream backwards until then."""
+        query = select(events).where(events.c.experiment_id == experiment_id, events.c.type == type_name)
+        row = connection.execute(query.order_by(events.c.position.desc()).limit(1)).first()
+        return None if row is None else self._recorded(row)
 
     def position(self, connection: Connection, experiment_id: str) -> int:
         """Return the position of a stream's last event; 0 where there is none."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
+from pathlib import Path
 
 from quota.domain.deployment import DeploymentState, Limit, Store
-from quota.domain.events import Event, LimitRemoved, LimitSet, StoreAdded, StoreRemoved
+from quota.domain.events import ClockAccepted, Event, LimitRemoved, LimitSet, StoreAdded, StoreRemoved
 from quota.domain.identifiers import DEPLOYMENT_STREAM
-from quota.domain.locations import file_location, parse_location
+from quota.domain.locations import parse_location
 from quota.domain.refusal import Refusal
 from quota.domain.wire import recheck
-from quota.errors import NotFound, PathRefused, StateRefused
+from quota.errors import NotFound, PathRefused, StateRefused, StoreError
 from quota.eventlog.database import Database
 from quota.eventlog.log import Prepared
 from quota.ports import Marks
@@ -48,9 +50,9 @@ class Administration:
             take_over: Whether a root that another database has marked is to be this one's from now on.
 
         Raises:
-            PathRefused: the root is no URI, there is nothing, or the database lies below it.
+            PathRefused: the root is no URI, there is nothing, or the database lies below it, whatever leads there.
             StateRefused: it overlaps a store, or is another database's.
-            StoreError: it cannot be read or marked.
+            StoreError: it cannot be read or marked, or nobody can tell whether the database lies below it.
         """
         payload = recheck(StoreAdded(uri=uri, store_id=new_id()))
         if isinstance(payload, Refusal):
@@ -102,6 +104,23 @@ class Administration:
             raise NotFound(f"limit of {scope}: there is none; `ckpt-quota limit list` lists them")
         self._record(LimitRemoved(scope=scope, measure="checkpoints"))
 
+    def accept_clock(self) -> datetime:
+        """Say that the present time is right, though the log has events of a later one: a clock was wrong for a while.
+
+        Returns:
+            The latest time that the log has.
+
+        Raises:
+            StateRefused: the log has none of a later time than now.
+        """
+        with self._database.read() as connection:
+            now, last = self._database.now(connection), self._appender.log.last_recorded_at(connection)
+        if last is None or last <= now:
+            reason = "the log has no event of a later time, there is nothing to accept"
+            raise StateRefused("clock", "now", f"{now:%Y-%m-%d %H:%M:%S}", reason)
+        self._record(ClockAccepted(until=last))
+        return last
+
     def look(self) -> DeploymentState:
         """Return the deployment as it is."""
         with self._database.read() as connection:
@@ -118,9 +137,26 @@ class Administration:
         root = parse_location(uri)
         if path is None or root.scheme != "file":
             return
-        if root.contains(file_location(os.fsencode(path.resolve()))):
+        try:
+            is_below = _lies_below(path, Path("/", *(os.fsdecode(component) for component in root.components)))
+        except OSError as error:
+            said = f"cannot tell whether the database {path} lies below it: {error.strerror}: {error.filename}"
+            raise StoreError(f"store {uri}: {said}; mend that, then try again") from error
+        if is_below:
             reason = "the database's own file lies below this root; keep the two apart"
             raise PathRefused(f"store {uri}", "uri", uri, reason)
+
+
+def _lies_below(file: Path, root: Path) -> bool:
+    """Tell whether a file, or a link that leads to it, lies below a directory: links, bind mounts and all.
+
+    Raises:
+        OSError: a directory above the file cannot be looked at.
+    """
+    real_root = root.resolve()
+    # SQLite keeps its journal beside what a link leads to; we keep the queue of writers beside the link.
+    above = {*file.resolve().parents, file.parent.resolve(), *file.parent.resolve().parents}
+    return real_root in above or (real_root.exists() and any(place.samefile(real_root) for place in above))
 
 
 def _refuse_overlap(known: DeploymentState, uri: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
+from quota.domain.eligibility import objection
 from quota.domain.events import (
-    CancelReason,
     CheckpointMissing,
     CheckpointPurged,
     CheckpointRestored,
@@ -22,12 +23,17 @@ from quota.domain.events import (
 )
 from quota.domain.experiment import Decision, ExperimentState, may_retry
 from quota.errors import CheckpointGone, PathRefused, StoreError
+from quota.projections.projector import LockedExperiment
 from quota.services.appending import Appender
+from quota.services.bringing_back import is_at_its_place, is_brought_back
 from quota.services.fencing import FencedStreams
 from quota.services.stores import Stores
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_BROUGHT_BACK_FOR = frozenset({"pinned", "ended", "needed"})
 _LONGEST_ERROR = 2_000
 _MOVES_A_LOCK = 32
 """How many checkpoints are moved while a stream's lock is held: a resume waits no longer than that takes."""
@@ -82,140 +88,163 @@ class Evictor:
     Args:
         appender: In whose name.
         streams: Gives the locks and states.
+        stores: Where checkpoints lie.
+        tally: Is told what became of decisions.
     """
 
-    def __init__(self, appender: Appender, streams: FencedStreams) -> None:
+    def __init__(self, appender: Appender, streams: FencedStreams, stores: Stores, tally: Tally) -> None:
         self._appender = appender
         self._streams = streams
         self._projector = streams.projector
+        self._stores = stores
+        self._tally = tally
 
-    def has_work(self, experiment_id: str, stores: Stores, retention: timedelta) -> bool:
+    def has_work(self, experiment_id: str, retention: timedelta) -> bool:
         """Tell whether earlier sweeps left anything to do: claims to settle, or trash that is due."""
-        is_due = self._due(stores, retention)
+        is_due = self._due(retention)
         return bool(
             self._decisions(
                 experiment_id, lambda state, decision: self._to_settle(state, decision) or is_due(state, decision)
             )
         )
 
-    def settle_claims(self, experiment_id: str, stores: Stores, tally: Tally, moved: Callable[[], None]) -> None:
+    def settle_claims(self, experiment_id: str, moved: Callable[[], None]) -> None:
         """Move all claimed checkpoints to the trash, as far as their claims still hold."""
-        pending = self._decisions(experiment_id, self._to_settle)
-        for start in range(0, len(pending), _MOVES_A_LOCK):
-            batch = pending[start : start + _MOVES_A_LOCK]
+        for batch in batched(self._decisions(experiment_id, self._to_settle)):
             trashed: list[EvictionDecided] = []
             try:
-                self._settle(experiment_id, batch, stores, tally, moved, trashed)
+                self._with_each(experiment_id, batch, partial(self._settle, moved=moved, trashed=trashed))
             except Exception:
-                _put_back(trashed, stores)
+                _put_back(trashed, self._stores)
                 raise
+
+    def look_after_trash(self, experiment_id: str) -> None:
+        """Record what a process moved back that was killed before it could say so, and bring back what is pinned.
+
+        A checkpoint can be pinned while it is claimed, and a sweep that was killed may have moved it by then.
+        """
+        pinned = self._decisions(experiment_id, _is_pinned_in_trash)
+        if pinned:
+            for batch in batched(pinned):
+                self._with_each(experiment_id, batch, self._restore_pinned)
+        for batch in batched(self._missing_from_trash(experiment_id)):
+            self._with_each(experiment_id, batch, self._note_restored)
+
+    def purge_trash(self, experiment_id: str, retention: timedelta) -> None:
+        """Delete for good what has been in the trash for longer than `retention`, and finish purges begun."""
+        for batch in batched(self._decisions(experiment_id, self._due(retention))):
+            begun: list[Decision] = []
+            # From here on a resume is told that these are gone.
+            self._with_each(experiment_id, batch, partial(self._begin_purge, begun=begun))
+            ended = {decision.decided.decision_id: self._purged(decision) for decision in begun}
+            self._with_each(experiment_id, list(ended), partial(self._record_purge, ended=ended))
 
     def _settle(
         self,
-        experiment_id: str,
-        decision_ids: Sequence[str],
-        stores: Stores,
-        tally: Tally,
+        locked: LockedExperiment,
+        decision: Decision,
+        *,
         moved: Callable[[], None],
         trashed: list[EvictionDecided],
     ) -> None:
-        """Settle claims in one transaction, and note in `trashed` what it moves."""
-        with self._streams.locked(experiment_id) as locked:
-            stores.look_at(self._projector.held_deployment(locked.stream.connection))
-            for decision_id in decision_ids:
-                decision = locked.state.decisions.get(decision_id)
-                if decision is not None and decision.outcome == "claimed":
-                    # Asked before each move: a process may be frozen between any two of them.
-                    self._streams.lease.require(locked.stream.connection)
-                    event = self._streams.lease.keeping(
-                        partial(_settled, locked.state, decision, stores, trashed), locked.stream.connection
-                    )
-                    self._appender.add(locked, event)
-                    tally.note(event)
-                moved()
-            self._projector.store(locked)
+        """Settle a claim, and note in `trashed` what that moves."""
+        if decision.outcome == "claimed":
+            # Asked before each move: a process may be frozen between any two of them.
+            self._streams.lease.require(locked.stream.connection)
+            self._add(locked, self._keeping(locked, partial(_settled, locked.state, decision, self._stores, trashed)))
+        moved()
 
-    def note_restored(self, experiment_id: str, stores: Stores) -> None:
-        """Record what was moved back by a process that was killed before it could say so."""
-        suspicious = self._missing_from_trash(experiment_id, stores)
-        if not suspicious:
+    def _restore_pinned(self, locked: LockedExperiment, decision: Decision) -> None:
+        if not _is_pinned_in_trash(locked.state, decision):
             return
-        with self._streams.locked(experiment_id) as locked:
-            for decision_id in suspicious:
-                decision = locked.state.decisions.get(decision_id)
-                if decision is not None and decision.outcome == "trashed":
-                    event = _next_step(decision, stores)
-                    if isinstance(event, CheckpointRestored):
-                        self._appender.add(locked, event)
-            self._projector.store(locked)
+        decided = decision.decided
+        try:
+            is_back = self._keeping(locked, partial(is_brought_back, decision, self._stores))
+        except (StoreError, PathRefused) as error:
+            logger.warning("checkpoint %s is pinned, and cannot be brought back: %s", decided.uri, error)
+            return
+        if is_back:
+            self._add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
 
-    def _missing_from_trash(self, experiment_id: str, stores: Stores) -> list[str]:
+    def _missing_from_trash(self, experiment_id: str) -> list[str]:
         with self._streams.locked(experiment_id) as locked:
             trashed = [one.decided for one in locked.state.decisions.values() if one.outcome == "trashed"]
         found: list[str] = []
         for root in sorted({decided.store_uri for decided in trashed}):
             try:
-                claims = stores.at(root).claims()
+                claims = self._stores.claims_at(root)
             except (StoreError, PathRefused) as error:
                 logger.info("the trash of store %s cannot be looked at: %s", root, error)
                 continue
             found += [one.decision_id for one in trashed if one.store_uri == root and one.decision_id not in claims]
         return found
 
-    def purge_trash(self, experiment_id: str, stores: Stores, retention: timedelta, tally: Tally) -> None:
-        """Delete for good what has been in the trash for longer than `retention`, and finish purges begun."""
-        due = self._decisions(experiment_id, self._due(stores, retention))
-        if not due:
+    def _note_restored(self, locked: LockedExperiment, decision: Decision) -> None:
+        if decision.outcome == "trashed":
+            event = self._keeping(locked, partial(_next_step, decision, self._stores))
+            if isinstance(event, CheckpointRestored):
+                self._add(locked, event)
+
+    def _begin_purge(self, locked: LockedExperiment, decision: Decision, *, begun: list[Decision]) -> None:
+        if not _may_be_purged(locked.state, decision, self._stores):
             return
-        begun = self._begin_purges(experiment_id, due, stores, tally)
-        ended = [self._purged(decision, stores) for decision in begun]
-        with self._streams.locked(experiment_id) as locked:
-            for event in ended:
-                # Another sweeper may have finished the same purge meanwhile.
-                if event.decision_id in locked.state.decisions:
-                    self._appender.add(locked, event)
-                    tally.note(event)
-            self._projector.store(locked)
+        if decision.outcome == "trashed":
+            event = self._keeping(locked, partial(_next_step, decision, self._stores))
+            self._add(locked, event)
+            if not isinstance(event, PurgeDecided):
+                return
+        begun.append(decision)
 
-    def _begin_purges(self, experiment_id: str, due: Sequence[str], stores: Stores, tally: Tally) -> list[Decision]:
-        """Commit the point from which on a resume is told that the checkpoints are gone."""
-        begun: list[Decision] = []
-        with self._streams.locked(experiment_id) as locked:
-            stores.look_at(self._projector.held_deployment(locked.stream.connection))
-            for decision_id in due:
-                decision = locked.state.decisions.get(decision_id)
-                if decision is None or not _may_be_purged(locked.state, decision, stores):
-                    continue
-                if decision.outcome == "trashed":
-                    event = _next_step(decision, stores)
-                    self._appender.add(locked, event)
-                    tally.note(event)
-                    if not isinstance(event, PurgeDecided):
-                        continue
-                begun.append(decision)
-            self._projector.store(locked)
-        return begun
-
-    def _purged(self, decision: Decision, stores: Stores) -> CheckpointPurged | EvictionFailed:
+    def _purged(self, decision: Decision) -> CheckpointPurged | EvictionFailed:
         self._streams.lease.keep()
         decided = decision.decided
         ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
         try:
-            store = stores.at(decided.store_uri)
+            store = self._stores.at(decided.store_uri)
             self._streams.lease.keeping(lambda: store.purge(decided.decision_id, decided.manifest))
         except (StoreError, PathRefused) as error:
             return EvictionFailed(**ids, step="purge", error=said(error))
         return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)
 
+    def _record_purge(
+        self, locked: LockedExperiment, decision: Decision, *, ended: Mapping[str, CheckpointPurged | EvictionFailed]
+    ) -> None:
+        self._add(locked, ended[decision.decided.decision_id])
+
+    def _with_each(
+        self,
+        experiment_id: str,
+        decision_ids: Sequence[str],
+        work: Callable[[LockedExperiment, Decision], None],
+    ) -> None:
+        """Do something about decisions in one transaction under the stream's lock, as far as they are still open."""
+        if not decision_ids:
+            return
+        with self._streams.locked(experiment_id) as locked:
+            self._stores.look_at(self._projector.held_deployment(locked.stream.connection))
+            for decision_id in decision_ids:
+                # Another sweeper, or a resume, may have ended it meanwhile.
+                decision = locked.state.decisions.get(decision_id)
+                if decision is not None:
+                    work(locked, decision)
+            self._projector.store(locked)
+
+    def _keeping(self, locked: LockedExperiment, work: Callable[[], T]) -> T:
+        return self._streams.lease.keeping(work, locked.stream.connection)
+
+    def _add(self, locked: LockedExperiment, event: Event) -> None:
+        self._appender.add(locked, event)
+        self._tally.note(event)
+
     def _to_settle(self, _: ExperimentState, decision: Decision) -> bool:
         now = self._appender.clock.now()
         return decision.outcome == "claimed" and may_retry(decision.failures, decision.failed_at, now)
 
-    def _due(self, stores: Stores, retention: timedelta) -> Callable[[ExperimentState, Decision], bool]:
+    def _due(self, retention: timedelta) -> Callable[[ExperimentState, Decision], bool]:
         now = self._appender.clock.now()
 
         def is_due(state: ExperimentState, decision: Decision) -> bool:
-            if not _may_be_purged(state, decision, stores):
+            if not _may_be_purged(state, decision, self._stores):
                 return False
             if not may_retry(decision.failures, decision.failed_at, now):
                 return False
@@ -230,28 +259,23 @@ class Evictor:
             return [decision_id for decision_id, decision in state.decisions.items() if wanted(state, decision)]
 
 
-def objection(state: ExperimentState, uri: str, saved_position: int) -> CancelReason | None:
-    """Say why a checkpoint may not be evicted (any more), or None where it may."""
-    checkpoint = state.checkpoints[uri]
-    if checkpoint.saved_position != saved_position:
-        return "saved_again"
-    if checkpoint.pinned:
-        return "pinned"
-    trial = state.trials[checkpoint.trial_id]
-    newest = state.newest_stored(trial.trial_id)
-    is_superseded = newest is not None and newest.saved_position > saved_position and uri != trial.promised_uri
-    return "resumed" if trial.status == "running" and not is_superseded else None
+def batched(decision_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut work into parts, each of which is done under one lock."""
+    for start in range(0, len(decision_ids), _MOVES_A_LOCK):
+        yield decision_ids[start : start + _MOVES_A_LOCK]
+
+
+def _is_pinned_in_trash(state: ExperimentState, decision: Decision) -> bool:
+    checkpoint = state.checkpoints[decision.decided.uri]
+    is_own = checkpoint.decision_id == decision.decided.decision_id
+    return decision.outcome == "trashed" and is_own and checkpoint.pinned
 
 
 def _may_be_purged(state: ExperimentState, decision: Decision, stores: Stores) -> bool:
     """Tell whether what a decision has put into the trash may be deleted from there."""
     if not stores.allows(decision.decided.store_uri):
         return False
-    if decision.outcome == "trashed":
-        # It can be pinned while it is claimed, and a sweep that was killed may have moved it then.
-        checkpoint = state.checkpoints[decision.decided.uri]
-        return not (checkpoint.pinned and checkpoint.decision_id == decision.decided.decision_id)
-    return decision.outcome == "purging"
+    return decision.outcome in {"trashed", "purging"} and not _is_pinned_in_trash(state, decision)
 
 
 def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed: list[EvictionDecided]) -> Event:
@@ -262,10 +286,9 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed
     """
     decided = decision.decided
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
-    reason = objection(state, decided.uri, decided.checkpoint_position)
-    checkpoint = state.checkpoints[decided.uri]
-    if checkpoint.decision_id != decided.decision_id:
-        reason = reason or ("missing" if checkpoint.state == "missing" else "saved_again")
+    reason = objection(state, decided.uri, decided.checkpoint_position, decided.reason)
+    if state.checkpoints[decided.uri].decision_id != decided.decision_id:
+        reason = reason or "saved_again"
     if not stores.allows(decided.store_uri):
         reason = reason or "store_removed"
     try:
@@ -277,8 +300,8 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed
             return CheckpointTrashed(**ids)
         if store.trashed(decided.decision_id):
             # A sweep was killed between the move and its record, and then the claim lost its reason.
-            if reason == "pinned" and store.restore(decided.uri, decided.decision_id):
-                return EvictionCancelled(**ids, reason="pinned")
+            if reason in _BROUGHT_BACK_FOR and store.restore(decided.uri, decided.decision_id):
+                return EvictionCancelled(**ids, reason=reason)
             return CheckpointTrashed(**ids)
     except CheckpointGone:
         return EvictionCancelled(**ids, reason="missing")
@@ -294,16 +317,17 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed
 def _next_step(decision: Decision, stores: Stores) -> Event:
     """Say what comes next for a trashed checkpoint: usually that it is purged.
 
-    A restore may have been cut off after the move back and before its record: then it is restored.
+    A restore may have been cut off after the move back and before its record: then it is restored. And what would be
+    refused later, when there is no way back, is refused now.
     """
     decided = decision.decided
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
     try:
         store = stores.at(decided.store_uri)
-        if not store.trashed(decided.decision_id) and store.manifest(decided.uri).entries == decided.manifest.entries:
+        if store.trashed(decided.decision_id):
+            store.require_purgeable(decided.decision_id, decided.manifest)
+        elif is_at_its_place(decision, store):
             return CheckpointRestored(**ids)
-    except CheckpointGone:
-        pass
     except (StoreError, PathRefused) as error:
         return EvictionFailed(**ids, step="purge", error=said(error))
     return PurgeDecided(**ids)

@@ -38,7 +38,7 @@ class Healer:
         """Move what the log calls stored, and the trash holds, back to its place."""
         for root in self._stores.roots():
             try:
-                claims = self._stores.at(root).claims()
+                claims = self._stores.claims_at(root)
             except (StoreError, PathRefused) as error:
                 logger.info("the trash of store %s cannot be looked at: %s", root, error)
                 continue

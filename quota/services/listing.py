@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from quota.domain.manifest import Manifest
 from quota.domain.plan import Plan
 from quota.domain.policies import Candidate
-from quota.errors import CheckpointGone, PathRefused, StoreError
+from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease
+from quota.services.aliases import Aliases, Others
 from quota.services.stores import Stores
 
 _UNKNOWN = Manifest()
+_REFUSALS_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,19 @@ class Lister:
     Args:
         stores: Where they lie.
         lease: Is kept while that takes its time.
+        aliases: Says what else may lie at the same place.
 
     Attributes:
         failures: What stores said that could not be opened, by root.
     """
 
-    def __init__(self, stores: Stores, lease: Lease) -> None:
+    def __init__(self, stores: Stores, lease: Lease, aliases: Aliases) -> None:
         self._stores = stores
         self._lease = lease
+        self._aliases = aliases
         self._in_use: set[str] = set()
+        self._found: dict[tuple[str, int], Manifest] = {}
+        self._refusals: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
 
     def may_evict(self, uri: str) -> bool:
@@ -78,29 +86,56 @@ class Lister:
     def list(self, plan: Plan) -> Listing:
         """Look at what a plan would evict."""
         listing = Listing()
+        others = self._aliases.others(plan)
         for place, candidate in enumerate(plan.evictions, start=1):
             if self.may_evict(candidate.uri):
                 self._lease.keep()
-                self._look_at(candidate, place, listing)
+                self._look_at(candidate, place, listing, others)
         listing.is_complete = len(listing.found) == len(plan.evictions)
         return listing
 
-    def _look_at(self, candidate: Candidate, place: int, listing: Listing) -> None:
-        uri = candidate.uri
+    def _look_at(self, candidate: Candidate, place: int, listing: Listing, others: Others) -> None:
+        uri, key = candidate.uri, (candidate.uri, candidate.saved_position)
+        root = self._stores.root_of(uri) or uri
+        known = self._found.get(key)
+        if known is not None:
+            listing.found.append(Listed(candidate, place, known))
+            return
         try:
             store = self._stores.holding(uri)
         except (StoreError, PathRefused) as error:
-            self.failures[self._stores.root_of(uri) or uri] = str(error)
+            self.failures[root] = str(error)
             return
         try:
             manifest = self._lease.keeping(lambda: store.manifest(uri))
+            self._lease.keeping(lambda: self._aliases.require_none(uri, others, store))
         except CheckpointGone:
             listing.missing.append(candidate)
-        except (StoreError, PathRefused) as error:
+        except PathRefused as error:
             listing.refused.append(Listed(candidate, place, error=str(error)))
+        except StoreError as error:
+            listing.refused.append(Listed(candidate, place, error=str(error)))
+            self._count_refusal(root, error)
         else:
-            if candidate.is_running and manifest.written_after(candidate.saved_at):
-                # Trials that keep a few checkpoints write to the places of the oldest in turn.
+            self._refusals[root] = 0
+            if is_in_use(candidate, manifest, candidate.saved_at):
                 self._in_use.add(uri)
             else:
+                self._found[key] = manifest
                 listing.found.append(Listed(candidate, place, manifest))
+
+    def _count_refusal(self, root: str, error: StoreError) -> None:
+        """Leave a store alone that refuses one thing after another: it is the store that is out of order."""
+        self._refusals[root] += not isinstance(error, CheckpointChanged)
+        if self._refusals[root] == _REFUSALS_IN_A_ROW:
+            self.failures[root] = f"store {root}: {_REFUSALS_IN_A_ROW} checkpoints in a row cannot be read; see above"
+
+
+def is_in_use(candidate: Candidate, manifest: Manifest, saved_at: datetime) -> bool:
+    """Tell whether somebody has written to a candidate's place since it was saved, and has said so nowhere.
+
+    Trials that keep a few checkpoints write to the places of the oldest in turn; and a superseded one's place may by
+    now be that of its successor under another name.
+    """
+    may_be_rewritten = candidate.is_running or candidate.reason == "superseded"
+    return may_be_rewritten and manifest.written_after(saved_at)

@@ -13,6 +13,7 @@ from quota.domain.events import (
     RECORDER_EVENTS,
     CheckpointSaved,
     NewEvent,
+    TrialResumed,
     instant_problem,
 )
 from quota.domain.experiment import Trial
@@ -168,6 +169,8 @@ class Recorder:
 
     def _add(self, locked: LockedExperiment, prepared: Prepared) -> int:
         payload = prepared.event.payload
+        if isinstance(payload, TrialResumed):
+            self._rescuer.bring_back_for_resume(locked, payload.trial_id)
         if not isinstance(payload, CheckpointSaved) or not self._rescuer.may_be_elsewhere(locked, payload.uri):
             return self.appender.add_event(locked, prepared)
         self._rescuer.bring_back_for_save(locked, payload.uri)

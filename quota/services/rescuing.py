@@ -8,9 +8,9 @@ from typing import Literal
 from quota.domain.events import CheckpointMissing, CheckpointRestored, EvictionCancelled, EvictionDecided
 from quota.domain.experiment import Checkpoint, Decision
 from quota.errors import CheckpointGone, PathRefused, StoreError
-from quota.ports import CheckpointReader
 from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
+from quota.services.bringing_back import is_brought_back
 from quota.services.stores import OpenStore, Stores
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,21 @@ class Rescuer:
                     return
                 continue
             decision = _decision_about(locked, checkpoint)
-            if decision is not None and self._is_brought_back(locked, decision, stores, "resumed"):
+            if decision is not None and self._is_undone(locked, decision, stores, "resumed"):
+                return
+
+    def bring_back_for_resume(self, locked: LockedExperiment, trial_id: str) -> None:
+        """Bring the newest checkpoint of a trial back that a resume speaks of which has happened already.
+
+        What is stored is not looked at: whoever asks what was promised does that.
+        """
+        state = locked.state
+        for uri in reversed(state.trial_uris.get(trial_id, [])):
+            checkpoint = state.checkpoints[uri]
+            if checkpoint.state == "stored":
+                return
+            decision = _decision_about(locked, checkpoint)
+            if decision is not None and self._is_undone(locked, decision, self._stores(locked), "resumed"):
                 return
 
     def may_be_elsewhere(self, locked: LockedExperiment, uri: str) -> bool:
@@ -58,7 +72,7 @@ class Rescuer:
         """Move what lies in the trash back to `uri`, unless the trial has written there since."""
         decision = _decision_about(locked, locked.state.checkpoints[uri])
         if decision is not None:
-            self._is_brought_back(locked, decision, self._stores(locked), "saved_again")
+            self._is_undone(locked, decision, self._stores(locked), "saved_again")
 
     def look_for(self, locked: LockedExperiment, uri: str) -> None:
         """Record a stored checkpoint as missing where its store has nothing at its place."""
@@ -105,35 +119,23 @@ class Rescuer:
                 logger.warning("checkpoint %s cannot be brought back: %s", decided.uri, error)
         return False
 
-    def _is_brought_back(
+    def _is_undone(
         self, locked: LockedExperiment, decision: Decision, stores: Stores, why: Literal["resumed", "saved_again"]
     ) -> bool:
         """End a decision so that its checkpoint lies at its place, if that can be done."""
         decided = decision.decided
         ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
         try:
-            store = stores.at(decided.store_uri)
-            there = store.restore(decided.uri, decided.decision_id) or _is_at_its_place(store, decision)
+            if not is_brought_back(decision, stores):
+                return False
         except (StoreError, PathRefused) as error:
             logger.warning("checkpoint %s cannot be brought back: %s", decided.uri, error)
-            return False
-        if not there:
             return False
         if decision.outcome == "claimed":
             self._appender.add(locked, EvictionCancelled(**ids, reason=why))
         else:
             self._appender.add(locked, CheckpointRestored(**ids))
         return True
-
-
-def _is_at_its_place(store: CheckpointReader, decision: Decision) -> bool:
-    """Tell whether a checkpoint that is not in the trash lies at its place.
-
-    What was claimed and never moved is the trial's own, whatever the trial has written to it since. What was trashed
-    may have been moved back by somebody who was killed before the record of it.
-    """
-    present = store.manifest(decision.decided.uri)
-    return decision.outcome == "claimed" or present.entries == decision.decided.manifest.entries
 
 
 def _decision_about(locked: LockedExperiment, checkpoint: Checkpoint) -> Decision | None:

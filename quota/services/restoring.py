@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from quota.domain.events import CheckpointPinned, CheckpointRestored, EvictionDecided
+from quota.domain.events import CheckpointPinned, CheckpointRestored
 from quota.domain.experiment import Decision
 from quota.domain.identifiers import event_id_problem
-from quota.errors import CheckpointGone, NotFound, StateRefused, shown
+from quota.errors import NotFound, StateRefused, shown
 from quota.eventlog.database import Database
-from quota.ports import CheckpointReader
 from quota.projections.projector import LockedExperiment, Projector
 from quota.projections.tables import decisions
 from quota.services.appending import Appender
+from quota.services.bringing_back import is_brought_back
 from quota.services.stores import OpenStore, Stores
 
 
@@ -82,9 +82,8 @@ class Restorer:
 
     def _move_back(self, locked: LockedExperiment, decision: Decision) -> None:
         decided = decision.decided
-        deployment = self._projector.held_deployment(locked.stream.connection)
-        store = Stores(deployment, self._open_store).at(decided.store_uri)
-        if not store.restore(decided.uri, decided.decision_id) and not _is_back(store, decided):
+        stores = Stores(self._projector.held_deployment(locked.stream.connection), self._open_store)
+        if not is_brought_back(decision, stores):
             raise _nothing_to_undo(decided.decision_id, "no longer in the trash")
         self._appender.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
 
@@ -99,14 +98,6 @@ class Restorer:
         if row is None:
             raise NotFound(f"decision {decision_id}: there is none; `ckpt-quota evictions` lists them")
         return row.experiment_id, row.outcome
-
-
-def _is_back(store: CheckpointReader, decided: EvictionDecided) -> bool:
-    """Tell whether a restore that was cut off after the move and before its record left it at its place."""
-    try:
-        return store.manifest(decided.uri).entries == decided.manifest.entries
-    except CheckpointGone:
-        return False
 
 
 def _place_taken(decision: Decision) -> StateRefused:

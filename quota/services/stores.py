@@ -24,6 +24,7 @@ class Stores:
         self._deployment = deployment
         self._open_store = open_store
         self._opened: dict[tuple[str, str], CheckpointStore] = {}
+        self._claims: dict[str, frozenset[str]] = {}
 
     def look_at(self, deployment: DeploymentState) -> None:
         """Go by what operators have said since."""
@@ -67,6 +68,17 @@ class Stores:
         if store is None:
             raise StoreError(f"store {root}: there never was one; the projections may be damaged: ckpt-quota rebuild")
         return self._open(store)
+
+    def claims_at(self, root: str) -> frozenset[str]:
+        """Return the claims that a store's trash held anything of when this was first asked.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+            PathRefused: there is nothing at its root.
+        """
+        if root not in self._claims:
+            self._claims[root] = self.at(root).claims()
+        return self._claims[root]
 
     def _open(self, store: Store) -> CheckpointStore:
         key = store.uri, store.store_id

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
-from sqlalchemy import Connection
-
-from quota.domain.deployment import DeploymentState
+from quota.domain.deployment import Limit
+from quota.domain.eligibility import objection
 from quota.domain.events import (
+    CancelReason,
     CheckpointMissing,
     Event,
     EvictionDecided,
@@ -18,39 +18,27 @@ from quota.domain.events import (
     PolicyParameters,
     SweepFinished,
     SweepStarted,
-    TrialCompleted,
-    TrialFailed,
-    TrialPaused,
-    TrialResumed,
-    TrialStarted,
-    TrialStopped,
 )
-from quota.domain.experiment import ExperimentState, Trial
+from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.manifest import Manifest
 from quota.domain.plan import HeldBack, Plan, held_back, plan_experiment
 from quota.domain.policies import Candidate
-from quota.errors import ProjectionDiverged
+from quota.errors import QuotaError
 from quota.eventlog.log import Prepared
-from quota.projections.projector import Projector
+from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
-from quota.services.evicting import Evictor, Tally, objection, said
+from quota.services.evicting import Evictor, Tally, said
 from quota.services.fencing import FencedStreams
 from quota.services.healing import Healer
 from quota.services.ids import new_id
-from quota.services.listing import Listed, Lister
+from quota.services.listing import Listed, Lister, is_in_use
 from quota.services.rescuing import Rescuer
 from quota.services.stores import Stores
+from quota.services.trusting import require_as_logged
 
-STATUS_AFTER = {
-    TrialStarted.TYPE: "running",
-    TrialResumed.TYPE: "running",
-    TrialPaused.TYPE: "paused",
-    TrialStopped.TYPE: "ended",
-    TrialCompleted.TYPE: "ended",
-    TrialFailed.TYPE: "ended",
-}
-"""What a trial does after the last of its events of these types."""
+LOOKS_A_LOCK = 32
+"""How many checkpoints are looked at while a stream's lock is held."""
 
 _ERRORS_KEPT = 20
 """How many of a sweep's errors its last event keeps; those about one checkpoint are in its decision too."""
@@ -88,6 +76,7 @@ class SweepReport:
         tally: What became of the decisions.
         exceeded: Ids of the experiments whose limits still do not hold.
         held_back: For each of them, how many checkpoints it holds by why they cannot be evicted.
+        untrusted: Why nothing was evicted from an experiment whose log or projections contradict themselves, by id.
     """
 
     sweep_id: str | None = None
@@ -95,6 +84,7 @@ class SweepReport:
     tally: Tally = field(default_factory=Tally)
     exceeded: list[str] = field(default_factory=list)
     held_back: dict[str, Mapping[HeldBack, int]] = field(default_factory=dict)
+    untrusted: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +110,6 @@ class SweepRun:
     projector: Projector
     appender: Appender
     evictor: Evictor
-    deployment: DeploymentState
     stores: Stores
     lister: Lister
     rescuer: Rescuer
@@ -128,25 +117,25 @@ class SweepRun:
     order: SweepOrder
     progress: Progress
     software_version: str
-    report: SweepReport = field(default_factory=SweepReport)
+    report: SweepReport
 
     def sweep(self, experiment_id: str) -> None:
         """Sweep one experiment."""
-        self.evictor.note_restored(experiment_id, self.stores)
-        if self.evictor.has_work(experiment_id, self.stores, self.order.retention):
+        self.evictor.look_after_trash(experiment_id)
+        if self.evictor.has_work(experiment_id, self.order.retention):
             self._start()
-            self.evictor.settle_claims(experiment_id, self.stores, self.report.tally, self.progress.moved)
+            self.evictor.settle_claims(experiment_id, self.progress.moved)
         plan = self.plan(experiment_id)
-        if plan is not None and plan.evictions:
+        if plan is not None:
             self.carry_out(plan)
         self.purge(experiment_id)
         self._note_excess(experiment_id)
 
     def plan(self, experiment_id: str) -> Plan | None:
         """Plan under the lock, and store what the projections have caught up with."""
-        limit = self.deployment.limit_for(experiment_id)
         with self.streams.locked(experiment_id) as locked:
             self.projector.store(locked)
+            limit = self._limit(locked)
             if limit is None or locked.state.experiment is None:
                 return None
             return plan_experiment(
@@ -155,27 +144,31 @@ class SweepRun:
 
     def carry_out(self, plan: Plan) -> None:
         """Claim what `plan` names, and move it to the trash."""
-        self._start()
-        wanted = plan
-        listing = self.lister.list(plan)
-        while not listing.is_complete:
-            # What is missing or cannot be read leaves room for others, or makes them unnecessary.
-            self._record_missing(plan.experiment_id, listing.missing)
-            self._record_refused(wanted, listing.refused)
-            replanned = self.plan(plan.experiment_id)
+        experiment_id, wanted = plan.experiment_id, plan
+        while wanted.evictions:
+            self._start()
+            listing = self.lister.list(wanted)
+            if listing.is_complete:
+                if self._claim(wanted, listing.found):
+                    self.report.plans.append(wanted)
+                    self.evictor.settle_claims(experiment_id, self.progress.moved)
+                    return
+            else:
+                # What is missing or cannot be read leaves room for others, or makes them unnecessary.
+                self._record_missing(experiment_id, listing.missing)
+                self._record_refused(wanted, listing.refused)
+            replanned = self.plan(experiment_id)
             if replanned is None:
                 return
-            wanted, listing = replanned, self.lister.list(replanned)
-        if not wanted.evictions:
-            return
-        self.report.plans.append(wanted)
-        self.progress.expect(len(listing.found))
-        self._claim(wanted, listing.found)
-        self.evictor.settle_claims(plan.experiment_id, self.stores, self.report.tally, self.progress.moved)
+            wanted = replanned
 
     def purge(self, experiment_id: str) -> None:
         """Delete for good what is due."""
-        self.evictor.purge_trash(experiment_id, self.stores, self.order.retention, self.report.tally)
+        self.evictor.purge_trash(experiment_id, self.order.retention)
+
+    def distrust(self, experiment_id: str, error: QuotaError) -> None:
+        """Note that nothing of an experiment may be evicted, since its log or its projections contradict themselves."""
+        self.report.untrusted[experiment_id] = said(error)
 
     def finish(self) -> None:
         """Record the end, where there was anything to record."""
@@ -194,7 +187,7 @@ class SweepRun:
                 missing=len(tally.missing),
                 freed_bytes=tally.freed_bytes,
                 exceeded=tuple(self.report.exceeded),
-                errors=tuple(said(error) for error in tally.errors[:_ERRORS_KEPT]),
+                errors=tuple(said(error) for error in [*self.report.untrusted.values(), *tally.errors][:_ERRORS_KEPT]),
             )
         )
 
@@ -218,24 +211,31 @@ class SweepRun:
             self.projector.store_deployment(streams[DEPLOYMENT_STREAM])
 
     def _record_missing(self, experiment_id: str, missing: Sequence[Candidate]) -> None:
-        with self.streams.locked(experiment_id) as locked:
-            self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
-            for candidate in missing:
-                # Its trial may have been resumed meanwhile and have written it again.
-                if objection(locked.state, candidate.uri, candidate.saved_position) is not None:
-                    continue
-                if not self.rescuer.is_found_again(locked, locked.state.checkpoints[candidate.uri], self.stores):
-                    event = CheckpointMissing(trial_id=candidate.trial_id, uri=candidate.uri)
-                    self.appender.add(locked, event)
-                    self.report.tally.note(event)
-            self.projector.store(locked)
+        for start in range(0, len(missing), LOOKS_A_LOCK):
+            with self.streams.locked(experiment_id) as locked:
+                self._look_at_stores(locked)
+                for candidate in missing[start : start + LOOKS_A_LOCK]:
+                    self._record_if_missing(locked, candidate)
+                self.projector.store(locked)
+
+    def _record_if_missing(self, locked: LockedExperiment, candidate: Candidate) -> None:
+        checkpoint = locked.state.checkpoints[candidate.uri]
+        # Its trial may have been resumed meanwhile and have written it again.
+        if checkpoint.state != "stored" or _objection(locked.state, candidate) is not None:
+            return
+        self.streams.lease.require(locked.stream.connection)
+        if not self.rescuer.is_found_again(locked, checkpoint, self.stores):
+            event = CheckpointMissing(trial_id=candidate.trial_id, uri=candidate.uri)
+            self.appender.add(locked, event)
+            self.report.tally.note(event)
 
     def _record_refused(self, plan: Plan, refused: Sequence[Listed]) -> None:
         """Record decisions that failed before anything was claimed, so that they are not tried again at once."""
         with self.streams.locked(plan.experiment_id) as locked:
-            self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
+            self._look_at_stores(locked)
+            self._require_as_logged(locked, refused)
             for listed in refused:
-                decided = self._decided(locked.stream.connection, locked.state, plan, listed)
+                decided = self._decided(locked.state, plan, listed)
                 if decided is None:
                     continue
                 ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
@@ -246,41 +246,50 @@ class SweepRun:
                 self.report.tally.note(failed)
             self.projector.store(locked)
 
-    def _claim(self, plan: Plan, found: Sequence[Listed]) -> None:
-        """Commit the decisions with all their inputs, before any byte is touched."""
+    def _claim(self, plan: Plan, found: Sequence[Listed]) -> bool:
+        """Commit the decisions with all their inputs, before any byte is touched.
+
+        Returns:
+            False where the limit is another one by now, so that the plan has to be made anew.
+        """
         with self.streams.locked(plan.experiment_id) as locked:
-            self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
+            self._look_at_stores(locked)
+            limit = self._limit(locked)
+            if limit is None or limit.numbers != plan.limit.numbers:
+                return False
+            self._require_as_logged(locked, found)
+            claimed = 0
             for listed in found:
-                decided = self._decided(locked.stream.connection, locked.state, plan, listed)
+                # Trials may have ended since it was planned, and hold less.
+                if locked.state.usage.held_checkpoints <= limit.low:
+                    break
+                decided = self._decided(locked.state, plan, listed)
                 if decided is not None:
                     self.appender.add(locked, decided)
-                    self.report.tally.decided += 1
+                    claimed += 1
             self.projector.store(locked)
+        self.report.tally.decided += claimed
+        self.progress.expect(claimed)
+        return True
 
-    def _require_status(self, connection: Connection, trial: Trial, experiment_id: str) -> None:
-        """Ask the log itself, once more, what a trial does whose checkpoint is to go.
+    def _limit(self, locked: LockedExperiment) -> Limit | None:
+        """Return the limit in force, which nobody changes before the lock is given back."""
+        deployment = self.projector.held_deployment(locked.stream.connection)
+        return deployment.limit_for(locked.state.experiment_id)
 
-        Raises:
-            ProjectionDiverged: the rows say something else; somebody has changed them.
-        """
-        last = self.appender.log.last_type_of_trial(connection, experiment_id, trial.trial_id, STATUS_AFTER)
-        by_log = STATUS_AFTER.get(last or "")
-        if by_log != ("ended" if trial.has_ended else trial.status):
-            raise ProjectionDiverged(
-                f"projections of experiment {experiment_id}: trial {trial.trial_id} is {trial.status} by its row, and "
-                f"{by_log} by the log; check the log (`ckpt-quota audit verify`), then make them anew "
-                "(`ckpt-quota rebuild`)"
-            )
+    def _look_at_stores(self, locked: LockedExperiment) -> None:
+        self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
 
-    def _decided(
-        self, connection: Connection, state: ExperimentState, plan: Plan, listed: Listed
-    ) -> EvictionDecided | None:
+    def _require_as_logged(self, locked: LockedExperiment, listed: Sequence[Listed]) -> None:
+        trial_ids = [one.candidate.trial_id for one in listed]
+        require_as_logged(self.appender.log, locked.stream.connection, locked.state, trial_ids)
+
+    def _decided(self, state: ExperimentState, plan: Plan, listed: Listed) -> EvictionDecided | None:
         """Return the decision, if what was planned and listed without the lock still holds under it."""
         candidate = listed.candidate
         root = self.stores.root_of(candidate.uri)
         if root is None or not _may_be_claimed(state, candidate, listed.manifest):
             return None
-        self._require_status(connection, state.trials[candidate.trial_id], state.experiment_id)
         return EvictionDecided(
             decision_id=new_id(),
             sweep_id=self.report.sweep_id or "",
@@ -313,24 +322,24 @@ class SweepRun:
         )
 
     def _note_excess(self, experiment_id: str) -> None:
-        limit = self.deployment.limit_for(experiment_id)
-        if limit is None:
-            return
         with self.streams.locked(experiment_id) as locked:
-            state = locked.state
-            if state.usage.held_checkpoints > limit.high:
+            limit, state = self._limit(locked), locked.state
+            if limit is not None and state.usage.held_checkpoints > limit.high:
                 self.report.exceeded.append(experiment_id)
                 self.report.held_back[experiment_id] = held_back(
                     state, self.appender.clock.now(), self.lister.may_evict
                 )
 
 
+def _objection(state: ExperimentState, candidate: Candidate) -> CancelReason | None:
+    return objection(state, candidate.uri, candidate.saved_position, candidate.reason)
+
+
 def _may_be_claimed(state: ExperimentState, candidate: Candidate, manifest: Manifest) -> bool:
     """Tell whether a candidate may still be evicted."""
     checkpoint = state.checkpoints[candidate.uri]
-    is_running = state.trials[checkpoint.trial_id].status == "running"
     return (
         checkpoint.state == "stored"
-        and objection(state, checkpoint.uri, candidate.saved_position) is None
-        and not (is_running and manifest.written_after(checkpoint.saved_at))
+        and _objection(state, candidate) is None
+        and not is_in_use(candidate, manifest, checkpoint.saved_at)
     )

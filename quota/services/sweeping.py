@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 
 from sqlalchemy import Connection
 
-from quota.domain.events import (
-    PolicyParameters,
-)
+from quota.domain.events import ClockAccepted
 from quota.domain.fold import FUTURE_TOLERANCE
-from quota.domain.plan import Plan
-from quota.errors import ClockJumped
+from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.errors import ClockJumped, LogCorrupt, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
 from quota.projections.projector import Projector
+from quota.services.aliases import Aliases
 from quota.services.appending import Appender
 from quota.services.evicting import Evictor
 from quota.services.fencing import SWEEP_LEASE, FencedStreams
@@ -69,28 +67,19 @@ class Sweeper:
 
         Raises:
             DatabaseUnavailable: the database went away; what was claimed is finished by the next sweep.
-            ProjectionDiverged: the log and the projections disagree; nothing more is deleted.
+            LogCorrupt: the deployment's own stream contradicts itself; nothing was done. (Where an experiment's does,
+                or its projections are not what the log says, the others are swept, and the report names it.)
             ClockJumped: the host's clock cannot be right; nothing was done.
             LeaseHeld: another process sweeps.
             LeaseLost: this process took too long, and another one has taken over.
         """
-        with self._running(order, progress) as run:
+        with self.running(order, progress) as run:
             for experiment_id in experiment_ids:
-                run.sweep(experiment_id)
-            run.healer.heal(experiment_ids)
-            run.finish()
-            return run.report
-
-    def plan(self, experiment_id: str, parameters: PolicyParameters) -> Plan | None:
-        """Return what a sweep would do now for one experiment; None where it has no limit."""
-        with self._running(SweepOrder(parameters, timedelta()), None) as run:
-            return run.plan(experiment_id)
-
-    def carry_out(self, plan: Plan, order: SweepOrder, progress: Progress | None = None) -> SweepReport:
-        """Evict what `plan` names, as far as it still may be evicted, and purge what is due."""
-        with self._running(order, progress) as run:
-            run.carry_out(plan)
-            run.purge(plan.experiment_id)
+                try:
+                    run.sweep(experiment_id)
+                except (LogCorrupt, ProjectionDiverged) as error:
+                    run.distrust(experiment_id, error)
+            run.healer.heal([one for one in experiment_ids if one not in run.report.untrusted])
             run.finish()
             return run.report
 
@@ -98,35 +87,48 @@ class Sweeper:
         """Compare the clock that retention is measured by with the database's, and with what the log has seen.
 
         Raises:
-            ClockJumped: they are more than five minutes apart.
+            ClockJumped: they are more than five minutes apart, and no operator has said that the present time is right.
         """
         now, by_database = self._appender.clock.now(), self._database.now(connection)
         last = self._appender.log.last_recorded_at(connection)
         advice = "nothing is deleted before that is mended (see: timedatectl)"
+        accept = "if the present time is right, say so with: ckpt-quota db accept-clock"
         if abs(now - by_database) > FUTURE_TOLERANCE:
             raise ClockJumped(f"clock: this host says {now:{_TIME}}, the database {by_database:{_TIME}}; {advice}")
-        if last is not None and last > by_database + FUTURE_TOLERANCE:
-            raise ClockJumped(f"clock: it is {by_database:{_TIME}}, and the log has events of {last:{_TIME}}; {advice}")
+        if last is None or last <= by_database + FUTURE_TOLERANCE:
+            return
+        accepted = self._appender.log.last_of_type(connection, DEPLOYMENT_STREAM, ClockAccepted.TYPE)
+        if accepted is None or not isinstance(accepted.payload, ClockAccepted) or last > accepted.payload.until:
+            raise ClockJumped(
+                f"clock: it is {by_database:{_TIME}}, and the log has events of {last:{_TIME}}; {advice}; {accept}"
+            )
 
     @contextmanager
-    def _running(self, order: SweepOrder, progress: Progress | None) -> Iterator[SweepRun]:
+    def running(self, order: SweepOrder, progress: Progress | None = None) -> Iterator[SweepRun]:
+        """Hold the lease, and give the parts of a sweep one by one.
+
+        Raises:
+            ClockJumped: the host's clock cannot be right; nothing was done.
+            LeaseHeld: another process sweeps.
+        """
         with self._leases.held(SWEEP_LEASE, order.lease_term) as lease:
             with self._database.read() as connection:
                 if self._trusts_no_clock:
                     self._require_clock(connection)
                 deployment = self._projector.look_at_deployment(connection)
             streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store)
+            report = SweepReport()
             yield SweepRun(
                 streams=streams,
                 projector=self._projector,
                 appender=self._appender,
-                evictor=Evictor(self._appender, streams),
-                deployment=deployment,
+                evictor=Evictor(self._appender, streams, stores, report.tally),
                 stores=stores,
-                lister=Lister(stores, lease),
+                lister=Lister(stores, lease, Aliases(self._database, self._projector)),
                 rescuer=self._rescuer,
                 healer=Healer(self._database, streams, stores),
                 order=order,
                 progress=progress or Silent(),
                 software_version=self._software_version,
+                report=report,
             )

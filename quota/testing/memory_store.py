@@ -41,6 +41,7 @@ class MemoryStore:
         self._trash: dict[str, _Files] = {}
         self._versions = itertools.count(1)
         self._mark: str | None = None
+        self._names: dict[str, str] = {}
 
     def add_checkpoint(self, uri: str, files: Mapping[str, bytes], *, modified_at: datetime | None = None) -> None:
         """Write a checkpoint of `files`, named by their paths, in place of what lies at `uri`.
@@ -60,6 +61,10 @@ class MemoryStore:
     def remove_checkpoint(self, uri: str) -> None:
         """Take away what lies at `uri`, as somebody might who does not tell."""
         del self._checkpoints[self._key(uri)]
+
+    def add_name(self, uri: str, other: str) -> None:
+        """Let `other`, which may lie outside of the store, lead to the same place as `uri`, as a link would."""
+        self._names[other] = uri
 
     def contents(self, uri: str) -> dict[str, bytes] | None:
         """Return what lies at `uri`, None where nothing does.
@@ -84,6 +89,10 @@ class MemoryStore:
         if files is None:
             raise CheckpointGone(f"checkpoint {uri}: there is nothing at this location")
         return _manifest_of(files)
+
+    def place(self, uri: str) -> str:
+        """Return where `uri` leads by `add_name`."""
+        return self._names.get(uri, uri)
 
     def trash(self, uri: str, claim_id: str, manifest: Manifest) -> None:
         """Move the checkpoint at `uri` into the trash, unless the trash holds `claim_id` already.
@@ -127,13 +136,22 @@ class MemoryStore:
             CheckpointChanged: the trash holds something that `manifest` does not name; all is kept.
             StoreError: `claim_id` is no plain name.
         """
+        self.require_purgeable(claim_id, manifest)
+        self._trash.pop(claim_id, None)
+
+    def require_purgeable(self, claim_id: str, manifest: Manifest) -> None:
+        """Check that the trash holds nothing of `claim_id` but what `manifest` names.
+
+        Raises:
+            CheckpointChanged: it does.
+            StoreError: `claim_id` is no plain name.
+        """
         if not self.trashed(claim_id):
             return
         held = _manifest_of(self._trash[claim_id])
         unnamed = sorted(entry.path for entry in set(held.entries) - set(manifest.entries))
         if unnamed:
             raise CheckpointChanged(f"claim {claim_id}: the manifest does not name {shown(unnamed)}; it is kept")
-        del self._trash[claim_id]
 
     def trashed(self, claim_id: str) -> bool:
         """Tell whether the trash holds anything of `claim_id`.

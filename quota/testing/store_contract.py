@@ -74,8 +74,9 @@ class CheckpointStoreContract:
         raise NotImplementedError
 
     def checkpoint_uri(self, store_root_uri: str, name: str) -> str:
-        """Return the URI of the checkpoint `name`. Override where checkpoints are prefixes that end in `/`."""
-        return f"{store_root_uri.rstrip('/')}/{name}"
+        """Return the URI of the checkpoint `name`: it ends in `/` unless its scheme is `file`."""
+        slash = "" if store_root_uri.startswith("file:") else "/"
+        return f"{store_root_uri.rstrip('/')}/{name}{slash}"
 
     @pytest.fixture
     def uri(self, store: CheckpointStore, store_root_uri: str) -> str:
@@ -293,10 +294,26 @@ class CheckpointStoreContract:
             "version": [*others, _with(last, version="another")],
             "empty": [],
         }[fault]
-        with pytest.raises(CheckpointChanged, match=r"state\.bin"):
-            store.purge(CLAIM, Manifest.of(wrong))
+        for refusing in (store.require_purgeable, store.purge):
+            with pytest.raises(CheckpointChanged, match=r"state\.bin"):
+                refusing(CLAIM, Manifest.of(wrong))
         promised(store.restore(uri, CLAIM), "it was kept")
         expect(self.read_checkpoint(store, uri), FILES, "all of it was kept")
+
+    def test_what_can_be_purged_is_not_touched_by_asking(self, store: CheckpointStore, uri: str) -> None:
+        """Asking whether the trash holds anything else changes nothing; one that holds nothing at all is fine."""
+        manifest = store.manifest(uri)
+        store.require_purgeable(CLAIM, manifest)
+        store.trash(uri, CLAIM, manifest)
+        store.require_purgeable(CLAIM, manifest)
+        promised(store.restore(uri, CLAIM), "it is still in the trash")
+        expect(self.read_checkpoint(store, uri), FILES, "and whole")
+
+    def test_places_are_told_apart(self, store: CheckpointStore, uri: str, store_root_uri: str) -> None:
+        """A name leads to one place, and another name to another, whether or not anything lies there."""
+        other = self.checkpoint_uri(store_root_uri, "experiment/trial-10")
+        expect(store.place(uri), store.place(uri), "a place has one name")
+        promised(store.place(uri) != store.place(other), "two places have two")
 
     def test_claims_are_listed_while_the_trash_holds_them(self, store: CheckpointStore, uri: str) -> None:
         """What was trashed is listed until it is restored or purged, and nothing else is."""

@@ -35,9 +35,6 @@ class S3Contract(CheckpointStoreContract):
     def store(self, store_root_uri: str) -> S3Store:
         return open_store(store_root_uri)
 
-    def checkpoint_uri(self, store_root_uri: str, name: str) -> str:
-        return f"{super().checkpoint_uri(store_root_uri, name)}/"
-
     def write_checkpoint(self, store: CheckpointStore, uri: str, files: Files) -> None:
         assert isinstance(store, S3Store)
         prefix = self._prefix(uri)

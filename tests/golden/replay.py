@@ -26,7 +26,7 @@ from quota.domain.events import (
 )
 from quota.projections.tables import estimators, experiments, rung_entries, rungs
 from quota.services.ids import new_id
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_run import SweepOrder, SweepRun
 from quota.testing.memory_store import MemoryStore
 from support import HandClock
 
@@ -70,6 +70,7 @@ class Replay:
     store: MemoryStore
     header: dict[str, Any]
     parameters: PolicyParameters = field(init=False)
+    sweep: SweepRun = field(init=False)
     pending: list[NewEvent] = field(default_factory=list)
     disagreements: list[str] = field(default_factory=list)
     loops_compared: int = 0
@@ -78,7 +79,7 @@ class Replay:
 
     def __post_init__(self) -> None:
         self.parameters = parameters_of(self.header)
-        self.order = SweepOrder(self.parameters, retention=timedelta(days=365))
+        self.order = SweepOrder(self.parameters, retention=timedelta())
         limit = self.header["callback"]["max_num_checkpoints"]
         administration = self.services.administration
         administration.add_store(ROOT)
@@ -111,9 +112,11 @@ class Replay:
         self.pending.clear()
 
     def run(self, calls: list[dict[str, Any]]) -> None:
-        for call in calls:
-            self.clock.set_seconds(call.get("t", 0.0) if call["call"] != "final" else self._last_seconds())
-            getattr(self, f"on_{call['call']}")(call)
+        # One sweep, that goes on for as long as the tuner does: all that it does between two calls is planned afresh.
+        with self.services.sweeper.running(self.order) as self.sweep:
+            for call in calls:
+                self.clock.set_seconds(call.get("t", 0.0) if call["call"] != "final" else self._last_seconds())
+                getattr(self, f"on_{call['call']}")(call)
 
     def _last_seconds(self) -> float:
         return (self.clock.moment - HandClock().moment).total_seconds()
@@ -144,15 +147,14 @@ class Replay:
         self.flush()
         self.add(TrialResumed(trial_id=trial_id, level=call["from_level"]))
         resumed = self.pending.pop()
-        # Straight into the log, and not through the fence: it would rescue from the trash what Syne Tune had lost.
-        self.services.recorder.append([resumed])
+        self.services.recorder.resume_trial(resumed)
         self.resumed_without = self.resumed_without + bool(call["checkpoint_lost"])
 
     resumed_without: int = 0
 
     def on_loop_end(self, call: dict[str, Any]) -> None:
         self.flush()
-        plan = self.services.sweeper.plan(EXPERIMENT, self.parameters)
+        plan = self.sweep.plan(EXPERIMENT)
         assert plan is not None
         self.loops_compared += 1
         self.expect("checkpoints_before", plan.usage, call["checkpoints_before"])
@@ -198,8 +200,10 @@ class Replay:
     def _evict(self, plan: Plan, removed: list[str]) -> None:
         by_trial: dict[str, Candidate] = {one.trial_id: one for one in plan.scored}
         restricted = replace(plan, evictions=tuple(by_trial[trial] for trial in removed))
-        report = self.services.sweeper.carry_out(restricted, self.order)
-        self.expect("evicted", report.tally.evicted, len(removed))
+        evicted = self.sweep.report.tally.evicted
+        self.sweep.carry_out(restricted)
+        self.sweep.purge(EXPERIMENT)
+        self.expect("evicted", self.sweep.report.tally.evicted - evicted, len(removed))
 
     def on_final(self, call: dict[str, Any]) -> None:
         self.flush()

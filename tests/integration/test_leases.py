@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from threading import Semaphore
 from typing import TYPE_CHECKING
 
@@ -312,6 +313,26 @@ def test_the_command_line_leaves_a_sweep_that_runs_alone(
     answer = json.loads(capsys.readouterr().out)
     assert answer["sweep_id"] is None
     assert "another holds it since" in answer["skipped"]
+
+
+def test_what_is_short_adds_up_and_is_waited_for_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = [0.0]
+    monkeypatch.setattr("quota.eventlog.leases.monotonic", lambda: moment[0])
+    renewed: list[float] = []
+    require = Lease.require
+
+    def noting(lease: Lease, connection: Connection) -> None:
+        renewed.append(moment[0])
+        require(lease, connection)
+
+    def work() -> None:
+        moment[0] += TERM.total_seconds() / 4
+
+    with Leases(database, "one").held("sweep", TERM) as lease, database.write() as connection:
+        monkeypatch.setattr(Lease, "require", noting)
+        for _ in range(8):
+            lease.keeping(work, connection)
+    assert all(later - earlier < TERM.total_seconds() for earlier, later in pairwise([0.0, *renewed, moment[0]]))
 
 
 def test_what_takes_longer_than_the_term_is_waited_for(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from quota.domain.eligibility import objection
 from quota.domain.events import (
     CheckpointMissing,
     CheckpointPinned,
@@ -15,10 +16,9 @@ from quota.domain.events import (
     TrialStopped,
 )
 from quota.errors import StateRefused
-from quota.services.evicting import objection
 from quota.services.recording import LoadableCheckpoint
 from support import create_schema
-from sweeps import AT_ONCE, BY_LEVEL, DAY, KEEP, SIZE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of
+from sweeps import AT_ONCE, DAY, KEEP, SIZE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,11 +63,12 @@ def test_the_older_one_is_kept_while_it_is_loaded_though_the_newer_is_back(sweep
     assert {one.state for one in sweeps.state().checkpoints.values()} == {"stored"}
     sweeps.limit("experiments", 1, 1)
     sweeps.wait(DAY)
-    plan = sweeps.services.sweeper.plan("x", BY_LEVEL)
+    with sweeps.services.sweeper.running(KEEP) as run:
+        plan = run.plan("x")
     assert plan is not None
     assert plan.scored == ()
     state = sweeps.state()
-    assert objection(state, OLDER.uri, state.checkpoints[OLDER.uri].saved_position) == "resumed"
+    assert objection(state, OLDER.uri, state.checkpoints[OLDER.uri].saved_position, "superseded") == "resumed"
     assert sweeps.sweep(AT_ONCE).tally.decided == 0
     assert sweeps.services.recorder.resume_trial(event).checkpoint == OLDER
     # Once the trial pauses again, it is one among others.

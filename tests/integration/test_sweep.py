@@ -347,9 +347,9 @@ def test_a_pinned_checkpoint_that_a_killed_sweep_had_moved_is_not_purged(sweeps:
     sweeps.send(CheckpointPinned(trial_id="2", uri=uri_of("2")))
     sweeps.store.hook = refusing("before restore")
     sweeps.sweep(AT_ONCE)
-    sweeps.store.hook = silent
     sweeps.wait(DAY)
     assert sweeps.sweep(AT_ONCE).sweep_id is None
+    sweeps.store.hook = silent
     sweeps.check_settled(open_decisions=1)
     sweeps.send(CheckpointUnpinned(trial_id="2", uri=uri_of("2")))
     assert sweeps.sweep(AT_ONCE).tally.purged == 1

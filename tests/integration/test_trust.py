@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import text
 
-from quota.errors import ClockJumped, ProjectionDiverged
-from support import create_schema
-from sweeps import AT_ONCE, Sweeps, sweeps_over, uri_of
+from quota.domain.events import CheckpointPinned, CheckpointUnpinned, ExperimentRegistered, SweepFinished
+from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.errors import ClockJumped, StateRefused
+from support import HandClock, create_schema, services_over
+from sweeps import AT_ONCE, Sweeps, WatchedStore, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,9 +39,80 @@ def test_a_row_that_was_changed_takes_no_promised_checkpoint(sweeps: Sweeps, dat
     with sweeps_over(database_url) as others:
         others.store = sweeps.store
         others.services.sweeper._open_store = lambda _: sweeps.store  # noqa: SLF001 - one store for both
-        with pytest.raises(ProjectionDiverged, match="trial 2 is paused by its row, and running by the log"):
-            others.sweep(AT_ONCE)
+        report = others.sweep(AT_ONCE)
+        assert "trial 2 is paused by its row, and running by the log" in report.untrusted["x"]
+        assert report.tally.decided == 0
     assert sweeps.store.contents(uri_of("2")) is not None
+
+
+def test_a_row_that_was_changed_takes_no_pinned_checkpoint(sweeps: Sweeps, database_url: str) -> None:
+    sweeps.send(CheckpointPinned(trial_id="2", uri=uri_of("2")))
+    sweeps.services.queries.catch_up(["x"])
+    with sweeps.services.database.write() as connection:
+        connection.execute(text("UPDATE checkpoints SET pinned = FALSE"))
+    with sweeps_over(database_url) as others:
+        others.store = sweeps.store
+        others.services.sweeper._open_store = lambda _: sweeps.store  # noqa: SLF001 - one store for both
+        report = others.sweep(AT_ONCE)
+        assert f"checkpoint {uri_of('2')} is not pinned by its row" in report.untrusted["x"]
+    assert sweeps.store.contents(uri_of("2")) is not None
+
+
+def test_an_experiment_that_cannot_be_trusted_keeps_no_other_from_being_swept(
+    sweeps: Sweeps, database_url: str
+) -> None:
+    sweeps.experiment_id = "a"
+    sweeps.send(ExperimentRegistered(mode="min", rung_levels=(1,), promotion_quantiles=(0.5,), max_resource=9))
+    sweeps.services.queries.catch_up(["a", "x"])
+    sweeps.experiment_id = "x"
+    with sweeps.services.database.write() as connection:
+        connection.execute(text("UPDATE projected_streams SET position = 99 WHERE experiment_id = 'a'"))
+    with sweeps_over(database_url) as others:
+        others.store = sweeps.store
+        others.services.sweeper._open_store = lambda _: sweeps.store  # noqa: SLF001 - one store for both
+        report = others.services.sweeper.sweep(["a", "x"], AT_ONCE)
+        assert (report.tally.purged, list(report.untrusted)) == (1, ["a"])
+        finished = others.events(DEPLOYMENT_STREAM)[-1].payload
+        assert isinstance(finished, SweepFinished)
+        assert "the rows reflect 99" in finished.errors[0]
+
+
+@dataclass
+class Ahead:
+    """A clock that can be wrong."""
+
+    by: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.by
+
+
+def test_a_clock_that_was_wrong_for_a_while_is_accepted_by_an_operator(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_schema(database_url)
+    clock, store = Ahead(), WatchedStore()
+    with services_over(database_url, clock, lambda _: store) as services:
+        sweeps = Sweeps(services, HandClock(), store)
+        monkeypatch.setattr(type(services.database), "now", lambda *_: clock.now())
+        services.sweeper._trusts_no_clock = True  # noqa: SLF001 - as outside of tests
+        sweeps.prepare(2, high=1, low=1)
+        with pytest.raises(StateRefused, match="there is nothing to accept"):
+            services.administration.accept_clock()
+        clock.by = timedelta(days=365)
+        sweeps.send(CheckpointPinned(trial_id="1", uri=uri_of("1")))
+        clock.by = timedelta()
+        with pytest.raises(ClockJumped, match="ckpt-quota db accept-clock"):
+            sweeps.sweep(AT_ONCE)
+        services.administration.accept_clock()
+        assert sweeps.sweep(AT_ONCE).tally.purged == 1
+        # What is accepted is that mistake, and not the next one.
+        clock.by = timedelta(days=400)
+        sweeps.send(CheckpointUnpinned(trial_id="1", uri=uri_of("1")))
+        clock.by = timedelta()
+        with pytest.raises(ClockJumped):
+            sweeps.sweep(AT_ONCE)
+        assert list(services.rebuilder.verify(DEPLOYMENT_STREAM, lambda _: None)) == []
 
 
 def test_a_clock_that_is_wrong_deletes_nothing(sweeps: Sweeps) -> None:

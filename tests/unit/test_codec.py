@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import UTC
 from typing import Any, ClassVar
 
 import msgspec
@@ -57,6 +58,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "errors": st.lists(IDS, max_size=3).map(tuple),
     "high": st.integers(100, 200),
     "low": st.integers(1, 100),
+    "until": st.datetimes(timezones=st.just(UTC)),
 }
 
 

@@ -20,6 +20,7 @@ from quota.domain.events.checkpoint import (
     CheckpointUnpinned,
 )
 from quota.domain.events.deployment import (
+    ClockAccepted,
     LimitRemoved,
     LimitSet,
     PolicyParameters,
@@ -81,6 +82,7 @@ _DEPLOYMENT_CLASSES: tuple[type[Event], ...] = (
     LimitRemoved,
     SweepStarted,
     SweepFinished,
+    ClockAccepted,
 )
 
 RECORDER_EVENTS = {cls.TYPE: cls for cls in _RECORDER_CLASSES}
@@ -105,6 +107,7 @@ __all__ = [
     "CheckpointSaved",
     "CheckpointTrashed",
     "CheckpointUnpinned",
+    "ClockAccepted",
     "Count",
     "Event",
     "EvictionCancelled",

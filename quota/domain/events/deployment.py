@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from typing import Annotated, ClassVar, Literal
 
 import msgspec
@@ -49,6 +50,18 @@ class StoreRemoved(Event, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "store_removed"
 
     uri: str
+
+
+class ClockAccepted(Event, frozen=True, kw_only=True):
+    """An operator said that the present time is right, though the log has events of a later one.
+
+    Attributes:
+        until: Recorded times up to this one say nothing about the clock.
+    """
+
+    TYPE: ClassVar[str] = "clock_accepted"
+
+    until: datetime
 
 
 class LimitSet(Event, frozen=True, kw_only=True):

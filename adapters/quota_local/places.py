@@ -1,0 +1,48 @@
+"""Which names lead to one place: through symbolic links, or to directories that are mounted twice."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from quota.domain.locations import file_location, parse_location
+from quota_local.boundary import Identity, identity
+
+# What this process cannot reach by any name is no place that it could evict from.
+_LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+class Places:
+    """Follows names, and remembers by which path each directory was met first."""
+
+    def __init__(self) -> None:
+        self._met: dict[Identity, Path] = {}
+        self._named: dict[Path, Path] = {}
+
+    def of(self, uri: str) -> str:
+        """Return the one name of the place that a `file` URI leads to.
+
+        Raises:
+            OSError: a directory on the way cannot be looked at.
+        """
+        spelled = Path("/", *(os.fsdecode(component) for component in parse_location(uri).components))
+        return file_location(os.fsencode(self._one_name(Path(os.path.realpath(spelled))))).uri
+
+    def _one_name(self, path: Path) -> Path:
+        """Name a path without links. The directory that it lies in is looked at once."""
+        parent = path.parent
+        if parent == path:
+            return path
+        if parent not in self._named:
+            self._named[parent] = self._one_name(parent)
+        named = self._named[parent] / path.name
+        try:
+            status = path.stat()
+        except OSError as error:
+            if error.errno not in _LEADS_NOWHERE:
+                raise
+            return named
+        # A file may have several names (hard links), and taking one of them away leaves it under the others.
+        return self._met.setdefault(identity(status), named) if stat.S_ISDIR(status.st_mode) else named

@@ -1,0 +1,85 @@
+"""One place under two names is never evicted under one of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from quota.domain.events import CheckpointMissing, CheckpointSaved, ExperimentRegistered, TrialPaused, TrialStarted
+from support import create_schema
+from sweeps import AT_ONCE, SIZE, Sweeps, sweeps_over, uri_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ELSEWHERE = "memory://resolved/2/"
+
+
+@pytest.fixture
+def sweeps(database_url: str) -> Iterator[Sweeps]:
+    create_schema(database_url)
+    with sweeps_over(database_url) as ready:
+        ready.prepare(2, high=9, low=9)
+        yield ready
+
+
+def saved(trial_id: str, uri: str) -> CheckpointSaved:
+    return CheckpointSaved(trial_id=trial_id, uri=uri, size_bytes=SIZE, resource=1)
+
+
+def resolve(sweeps: Sweeps, other: str = ELSEWHERE) -> None:
+    """Let trial 2 go on under another name of its place, as a tuner does that was restarted with resolved paths."""
+    sweeps.store.add_name(uri_of("2"), other)
+    sweeps.resume("2")
+    sweeps.send(saved("2", other), TrialPaused(trial_id="2", level=3, metric=0.5))
+    sweeps.limit("experiments", 2, 2)
+
+
+@pytest.mark.parametrize("other", [ELSEWHERE, "memory://store/link-to-2/", "memory://resolved/latest/"])
+def test_a_trial_s_own_place_under_another_name_is_kept(sweeps: Sweeps, other: str) -> None:
+    resolve(sweeps, other)
+    report = sweeps.sweep(AT_ONCE)
+    assert sweeps.store.contents(uri_of("2")) is not None
+    assert any(f"it is the same place as {other} of experiment x" in error for error in report.tally.errors)
+    # The next best goes instead.
+    assert sweeps.store.contents(uri_of("1")) is None
+
+
+def test_once_the_old_name_is_given_up_the_place_is_like_any_other(sweeps: Sweeps) -> None:
+    resolve(sweeps, "memory://store/link-to-2/")
+    sweeps.send(CheckpointMissing(trial_id="2", uri="memory://store/link-to-2/"))
+    sweeps.limit("experiments", 1, 1)
+    report = sweeps.sweep(AT_ONCE)
+    assert (report.tally.decided, report.tally.failed) == (1, 0)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_place_of_another_experiment_under_another_name_is_kept(sweeps: Sweeps, *, is_there: bool) -> None:
+    sweeps.store.add_name(uri_of("2"), ELSEWHERE)
+    sweeps.experiment_id = "y"
+    sweeps.send(
+        ExperimentRegistered(mode="min", rung_levels=(1,), promotion_quantiles=(0.5,), max_resource=9),
+        TrialStarted(trial_id="7"),
+        saved("7", ELSEWHERE),
+    )
+    if not is_there:
+        sweeps.send(CheckpointMissing(trial_id="7", uri=ELSEWHERE))
+    sweeps.experiment_id = "x"
+    sweeps.limit("experiments", 1, 1)
+    sweeps.sweep(AT_ONCE)
+    assert (sweeps.store.contents(uri_of("2")) is not None) == is_there
+    assert (sweeps.store.contents(uri_of("1")) is not None) != is_there
+
+
+def test_what_only_ends_in_the_same_name_is_another_place(sweeps: Sweeps) -> None:
+    sweeps.experiment_id = "y"
+    sweeps.send(
+        ExperimentRegistered(mode="min", rung_levels=(1,), promotion_quantiles=(0.5,), max_resource=9),
+        TrialStarted(trial_id="2"),
+        saved("2", ELSEWHERE),
+    )
+    sweeps.experiment_id = "x"
+    sweeps.limit("experiments", 1, 1)
+    assert sweeps.sweep(AT_ONCE).tally.failed == 0
+    assert sweeps.store.contents(uri_of("2")) is None
