@@ -35,6 +35,17 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     | {"fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "orangefs"}
 )
 _BUSY_TIMEOUT_SECONDS = 60
+"""For how long a writer waits for another one; what it says then can be sent again."""
+
+_IDLE_TIMEOUT_SECONDS = 300
+"""After how long a server ends a transaction of a process that says nothing (it was frozen, say), and its locks. Within
+one, a resume may wait for a store that gives a checkpoint back."""
+
+_SESSION_TIMEOUTS = {
+    "lock_timeout": _BUSY_TIMEOUT_SECONDS,
+    "idle_in_transaction_session_timeout": _IDLE_TIMEOUT_SECONDS,
+}
+_LOCK_NOT_AVAILABLE = "55P03"
 SUPPORTED = ("sqlite", "postgresql")
 
 
@@ -168,6 +179,11 @@ def _reason(error: DBAPIError) -> str:
     said = (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
     if "is full" in said or "disk I/O" in said:
         return f"{said}; free some space on its disk, and keep the database on another one than the checkpoints"
+    if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+        return (
+            f"{said}: another process has been writing for longer than that; if it was stopped or hangs, continue or "
+            "end it, then try again"
+        )
     if type(error) is DatabaseError:
         return f"{said}; look whether this is the right file, and restore it from a backup if so"
     return said
@@ -232,6 +248,10 @@ def _postgresql_engine(url: URL) -> Engine:
         with connection.cursor() as cursor:
             # Near the ends of the calendar a time cannot be read in another zone.
             cursor.execute("SET TIME ZONE 'UTC'")
+            for name, seconds in _SESSION_TIMEOUTS.items():
+                cursor.execute(
+                    "SELECT set_config(%s, %s, false) WHERE current_setting(%s) = '0'", (name, f"{seconds}s", name)
+                )
             # With less, a crash can lose the intent of a deletion that has happened.
             cursor.execute(
                 "SELECT set_config('synchronous_commit', 'on', false)"

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from quota.domain.events import NewEvent, RecordedEvent
 from quota.errors import IdentityRefused, LogCorrupt
@@ -132,7 +133,7 @@ class EventLog:
         for prepared in batch:
             earlier = by_id.setdefault(prepared.event.event_id, prepared)
             if not _same(earlier.event, earlier.data, prepared.event, prepared.data):
-                raise _two_contents(prepared.event, names)
+                raise _two_contents(prepared.event.event_id, _named(prepared.event, names))
         receipts: dict[str, Receipt] = {}
         ids = list(by_id)
         for start in range(0, len(ids), _IDS_A_QUERY):
@@ -148,7 +149,7 @@ class EventLog:
                     payload=recorded.payload,
                 )
                 if not _same(stored, encode(stored.payload), new.event, new.data):
-                    raise _two_contents(new.event, names)
+                    raise _two_contents(new.event.event_id, _named(new.event, names))
                 receipts[row.event_id] = Receipt(row.event_id, row.experiment_id, row.position, stored_before=True)
         return receipts
 
@@ -186,10 +187,20 @@ class EventLog:
 
     @staticmethod
     def flush(stream: LockedStream) -> None:
-        """Store what was added to `stream`, in its transaction."""
+        """Store what was added to `stream`, in its transaction.
+
+        Raises:
+            IdentityRefused: the id of one of its events has been stored in another stream at this very moment.
+        """
         if not stream.pending:
             return
-        stream.connection.execute(insert(events), stream.pending)
+        try:
+            stream.connection.execute(insert(events), stream.pending)
+        except IntegrityError as error:
+            for row in stream.pending:
+                if row["event_id"] in str(error.orig):
+                    raise _two_contents(row["event_id"], f"event {row['event_id']} ({row['type']})") from error
+            raise
         stream.connection.execute(
             update(streams).where(streams.c.experiment_id == bindparam("stream")),
             {
@@ -317,7 +328,10 @@ def _same(one: NewEvent, one_data: str, other: NewEvent, other_data: str) -> boo
     )
 
 
-def _two_contents(new: NewEvent, names: Mapping[str, str]) -> IdentityRefused:
+def _named(new: NewEvent, names: Mapping[str, str]) -> str:
+    return names.get(new.event_id, f"event {new.event_id} ({new.payload.TYPE})")
+
+
+def _two_contents(event_id: str, name: str) -> IdentityRefused:
     reason = "this id stands for another event already; give each event an id of its own"
-    name = names.get(new.event_id, f"event {new.event_id} ({new.payload.TYPE})")
-    return IdentityRefused(name, "event_id", new.event_id, reason)
+    return IdentityRefused(name, "event_id", event_id, reason)

@@ -6,16 +6,23 @@ import os
 import selectors
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 import pytest
 from sqlalchemy import select
 
 import append_worker
 from quota.client import ExperimentHandle
-from quota.domain.events import ExperimentRegistered
+from quota.domain.events import ExperimentRegistered, NewEvent
+from quota.errors import IdentityRefused
+from quota.eventlog.database import Database
+from quota.eventlog.log import EventLog, Prepared
 from quota.eventlog.tables import events
+from quota.services.ids import new_id
 from quota.testing.memory_store import MemoryStore
 from support import HandClock, create_schema, services_over
 
@@ -143,3 +150,34 @@ def test_refused_batch_leaves_no_trace(database_url: str) -> None:
         with services.database.read() as connection:
             assert services.log.position(connection, "unknown") == 0
             assert services.log.position(connection, SHARED) == 3
+
+
+def test_one_id_in_two_streams_at_the_same_moment(postgresql_url: str) -> None:
+    """On SQLite no two writers are ever this far at once."""
+    create_schema(postgresql_url)
+    payload = ExperimentRegistered(mode="min", rung_levels=(1,), promotion_quantiles=(0.5,), max_resource=9)
+    envelope = {"event_id": new_id(), "occurred_at": HandClock().moment, "actor": "tuner", "payload": payload}
+    one, other = (Prepared.of(NewEvent(experiment_id=name, **envelope)) for name in ("one", "other"))
+    has_looked = Event()
+
+    def append_the_other() -> None:
+        with closing(Database(postgresql_url)) as database:
+            log = EventLog(database)
+            with log.locked(["other"]) as streams:
+                assert log.stored_before(streams["other"].connection, [other]) == {}
+                has_looked.set()
+                log.add(streams["other"], other)
+                log.flush(streams["other"])
+
+    with closing(Database(postgresql_url)) as database, ThreadPoolExecutor(1) as pool:
+        log = EventLog(database)
+        with log.locked(["one"]) as streams:
+            log.add(streams["one"], one)
+            log.flush(streams["one"])
+            second = pool.submit(append_the_other)
+            assert has_looked.wait(60)
+        with pytest.raises(IdentityRefused) as at_once:
+            second.result()
+        with log.locked(["other"]) as streams, pytest.raises(IdentityRefused) as later:
+            log.stored_before(streams["other"].connection, [other])
+    assert str(at_once.value) == str(later.value)

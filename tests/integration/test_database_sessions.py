@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from quota.errors import DatabaseUnavailable
 from quota.eventlog.database import Database
+from quota.eventlog.log import EventLog
+from support import create_schema
 
 
 def set_for_all_sessions(url: str, name: str, value: str) -> None:
@@ -41,3 +46,45 @@ def test_sqlite_commits_durably(sqlite_url: str) -> None:
         assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
         assert connection.execute(text("PRAGMA mmap_size")).scalar() in {0, None}
     database.close()
+
+
+def test_postgresql_ends_what_hangs(postgresql_url: str) -> None:
+    with closing(Database(postgresql_url)) as database, database.write() as connection:
+        assert connection.execute(text("SHOW lock_timeout")).scalar() == "1min"
+        assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "5min"
+
+
+def test_what_the_server_is_set_to_already_is_left(postgresql_url: str) -> None:
+    set_for_all_sessions(postgresql_url, "lock_timeout", "'7s'")
+    with closing(Database(postgresql_url)) as database, database.write() as connection:
+        assert connection.execute(text("SHOW lock_timeout")).scalar() == "7s"
+
+
+def test_a_writer_that_waits_too_long_says_so(postgresql_url: str) -> None:
+    create_schema(postgresql_url)
+    set_for_all_sessions(postgresql_url, "lock_timeout", "'50ms'")
+    with (
+        closing(Database(postgresql_url)) as first,
+        closing(Database(postgresql_url)) as second,
+        EventLog(first).locked(["x"]),
+        pytest.raises(DatabaseUnavailable, match="if it was stopped or hangs, continue or end it, then try again"),
+        EventLog(second).locked(["x"]),
+    ):
+        pytest.fail("two hold one lock")
+
+
+def test_a_recorder_that_says_nothing_keeps_nobody_waiting(postgresql_url: str) -> None:
+    create_schema(postgresql_url)
+    set_for_all_sessions(postgresql_url, "idle_in_transaction_session_timeout", "'50ms'")
+
+    def freeze(frozen: Database, other: Database) -> None:
+        with EventLog(frozen).locked(["x"]) as streams:
+            with EventLog(other).locked(["x"]):
+                pass
+            EventLog(frozen).position(streams["x"].connection, "x")
+
+    with closing(Database(postgresql_url)) as frozen, closing(Database(postgresql_url)) as other:
+        with pytest.raises(DatabaseUnavailable):
+            freeze(frozen, other)
+        with EventLog(frozen).locked(["x"]):
+            pass
