@@ -1,23 +1,77 @@
 """Keeps the checkpoints of hyperparameter tuning within a storage quota, and records why each one went.
 
-`quota.connect(url)` opens a database for recording; everything else is the command `ckpt-quota`.
+`quota.connect(url)` opens a database for recording; everything else is the command `ckpt-quota`. The events that a
+tuner sends can be imported from here too, for `ExperimentHandle.event` and `Quota.append`.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from quota.client import ExperimentHandle, Quota, connect
+    from quota.domain.events import (
+        CheckpointMissing,
+        CheckpointPinned,
+        CheckpointSaved,
+        CheckpointUnpinned,
+        ExperimentFinished,
+        ExperimentRegistered,
+        NewEvent,
+        TrialCompleted,
+        TrialFailed,
+        TrialPaused,
+        TrialReported,
+        TrialResumed,
+        TrialStarted,
+        TrialStopped,
+    )
+    from quota.errors import BadInput, DatabaseUnavailable, QuotaError
+    from quota.eventlog.log import Receipt
+    from quota.services.recording import LoadableCheckpoint
 
-__all__ = ["ExperimentHandle", "Quota", "connect"]
+__all__ = [
+    "BadInput",
+    "CheckpointMissing",
+    "CheckpointPinned",
+    "CheckpointSaved",
+    "CheckpointUnpinned",
+    "DatabaseUnavailable",
+    "ExperimentFinished",
+    "ExperimentHandle",
+    "ExperimentRegistered",
+    "LoadableCheckpoint",
+    "NewEvent",
+    "Quota",
+    "QuotaError",
+    "Receipt",
+    "TrialCompleted",
+    "TrialFailed",
+    "TrialPaused",
+    "TrialReported",
+    "TrialResumed",
+    "TrialStarted",
+    "TrialStopped",
+    "connect",
+]
+
+_HOMES = {
+    "BadInput": "quota.errors",
+    "DatabaseUnavailable": "quota.errors",
+    "ExperimentHandle": "quota.client",
+    "LoadableCheckpoint": "quota.services.recording",
+    "Quota": "quota.client",
+    "QuotaError": "quota.errors",
+    "Receipt": "quota.eventlog.log",
+    "connect": "quota.client",
+}
+_HOME_OF_EVENTS = "quota.domain.events"
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module defines
-    """Load the API when it is first used: the command line answers `--help` without it."""
+    """Load a part of the API when it is first used: the command line answers `--help` without it."""
     if name in __all__:
-        from quota import client  # noqa: PLC0415
-
-        return getattr(client, name)
+        return getattr(import_module(_HOMES.get(name, _HOME_OF_EVENTS)), name)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)

@@ -91,6 +91,7 @@ _REASONS: dict[str, str] = {
     "running": "{} of trials that run",
     "pinned": "{} pinned",
     "out_of_reach": "{} in no store, or in one that cannot be read (see: ckpt-quota store list, ckpt-quota doctor)",
+    "in_use": "{} that somebody has written to since it was saved",
     "refused": "{} that the store refused to move lately (see: ckpt-quota evictions --outcome failed)",
 }
 

@@ -13,9 +13,12 @@ from quota.domain.events import PolicyParameters
 from quota.domain.experiment import ExperimentState, may_retry
 from quota.domain.policies import Candidate, candidates, in_order_of_eviction
 
-HeldBack = Literal["running", "pinned", "out_of_reach", "refused"]
-"""Why a checkpoint that counts cannot be evicted: its trial runs, it is pinned, it lies in no store or in one that
-cannot be read, or its store refused lately."""
+Obstacle = Literal["out_of_reach", "in_use"]
+"""Why a place cannot be evicted from: it lies in no store or in one that cannot be read, or somebody writes to it."""
+
+HeldBack = Literal["running", "pinned", "out_of_reach", "in_use", "refused"]
+"""Why a checkpoint that counts cannot be evicted: its trial runs, it is pinned, there is an obstacle, or its store
+refused lately."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +54,7 @@ def plan_experiment(
     limit: Limit,
     parameters: PolicyParameters,
     now: datetime,
-    may_evict: Callable[[str], bool],
+    obstacle: Callable[[str], Obstacle | None],
 ) -> Plan:
     """Decide what to evict so that `limit` holds.
 
@@ -62,7 +65,7 @@ def plan_experiment(
         limit: On the number of checkpoints.
         parameters: The policy.
         now: The time, for the time ratio.
-        may_evict: Whether a checkpoint's URI lies in a store that can be read; what does not is never evicted.
+        obstacle: What keeps a checkpoint's URI from being evicted, if anything does.
     """
     usage = state.usage.held_checkpoints
     plan = Plan(experiment_id=state.experiment_id, state_position=state.position, limit=limit, usage=usage)
@@ -73,7 +76,7 @@ def plan_experiment(
     for candidate in in_order_of_eviction(scored, parameters, state.experiment_id):
         if len(evictions) == usage - limit.low:
             break
-        if may_evict(candidate.uri):
+        if obstacle(candidate.uri) is None:
             evictions.append(candidate)
     is_short = usage - len(evictions) > limit.high
     return Plan(
@@ -83,12 +86,12 @@ def plan_experiment(
         usage=usage,
         scored=tuple(scored),
         evictions=tuple(evictions),
-        held_back=held_back(state, now, may_evict, {candidate.uri for candidate in evictions}) if is_short else {},
+        held_back=held_back(state, now, obstacle, {candidate.uri for candidate in evictions}) if is_short else {},
     )
 
 
 def held_back(
-    state: ExperimentState, now: datetime, may_evict: Callable[[str], bool], evicted: Container[str] = ()
+    state: ExperimentState, now: datetime, obstacle: Callable[[str], Obstacle | None], evicted: Container[str] = ()
 ) -> dict[HeldBack, int]:
     """Count what an experiment holds by why it cannot be evicted, without what is in `evicted`.
 
@@ -103,8 +106,8 @@ def held_back(
         for checkpoint in kept:
             if checkpoint.pinned:
                 counts["pinned"] += 1
-            elif not may_evict(checkpoint.uri):
-                counts["out_of_reach"] += 1
+            elif (met := obstacle(checkpoint.uri)) is not None:
+                counts[met] += 1
             elif not may_retry(checkpoint.failures, checkpoint.failed_at, now):
                 counts["refused"] += 1
             else:

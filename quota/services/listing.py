@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from quota.domain.manifest import Manifest
-from quota.domain.plan import Plan
+from quota.domain.plan import Obstacle, Plan
 from quota.domain.policies import Candidate
 from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease
@@ -78,17 +78,19 @@ class Lister:
         self._refusals: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
 
-    def may_evict(self, uri: str) -> bool:
-        """Tell whether a checkpoint lies in a store that can be opened, and nobody writes to it."""
+    def obstacle(self, uri: str) -> Obstacle | None:
+        """Say what keeps a checkpoint from being evicted, as far as is known by now, or None."""
         root = self._stores.root_of(uri)
-        return root is not None and root not in self.failures and uri not in self._in_use
+        if root is None or root in self.failures:
+            return "out_of_reach"
+        return "in_use" if uri in self._in_use else None
 
     def list(self, plan: Plan) -> Listing:
         """Look at what a plan would evict."""
         listing = Listing()
         others = self._aliases.others(plan)
         for place, candidate in enumerate(plan.evictions, start=1):
-            if self.may_evict(candidate.uri):
+            if self.obstacle(candidate.uri) is None:
                 self._lease.keep()
                 self._look_at(candidate, place, listing, others)
         listing.is_complete = len(listing.found) == len(plan.evictions)

@@ -43,7 +43,7 @@ class Planner:
                             limit,
                             parameters,
                             now,
-                            lambda uri: deployment.store_for(uri) is not None,
+                            lambda uri: None if deployment.store_for(uri) else "out_of_reach",
                         )
                     )
         return plans

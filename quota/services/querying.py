@@ -42,7 +42,7 @@ RUNGS = "SELECT * FROM rungs WHERE experiment_id = :experiment_id ORDER BY level
 
 NEWEST = """
     SELECT uri FROM checkpoints WHERE experiment_id = :experiment_id AND trial_id = :trial_id
-    ORDER BY saved_position DESC LIMIT 1
+    ORDER BY state IN ('stored', 'claimed') DESC, saved_position DESC LIMIT 1
 """
 
 
@@ -87,7 +87,7 @@ class Queries:
             return [dict(row) for row in connection.execute(_typed(query, parameters), parameters).mappings()]
 
     def newest_uri(self, experiment_id: str, trial_id: str) -> str:
-        """Return where a trial's newest checkpoint lies or lay.
+        """Return where a trial's newest checkpoint lies, or lay where none does any more.
 
         Raises:
             NotFound: the trial has none.

@@ -139,7 +139,7 @@ class SweepRun:
             if limit is None or locked.state.experiment is None:
                 return None
             return plan_experiment(
-                locked.state, limit, self.order.parameters, self.appender.clock.now(), self.lister.may_evict
+                locked.state, limit, self.order.parameters, self.appender.clock.now(), self.lister.obstacle
             )
 
     def carry_out(self, plan: Plan) -> None:
@@ -326,9 +326,7 @@ class SweepRun:
             limit, state = self._limit(locked), locked.state
             if limit is not None and state.usage.held_checkpoints > limit.high:
                 self.report.exceeded.append(experiment_id)
-                self.report.held_back[experiment_id] = held_back(
-                    state, self.appender.clock.now(), self.lister.may_evict
-                )
+                self.report.held_back[experiment_id] = held_back(state, self.appender.clock.now(), self.lister.obstacle)
 
 
 def _objection(state: ExperimentState, candidate: Candidate) -> CancelReason | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -242,3 +243,16 @@ def test_a_limit_that_is_set_to_the_same_numbers_keeps_the_plan(sweeps: Sweeps) 
     assert report.tally.decided == 1
     (plan,) = report.plans
     assert plan.limit.set_at < sweeps.events(DEPLOYMENT_STREAM)[-1].recorded_at
+
+
+def test_a_superseded_one_that_somebody_writes_to_is_left_alone_though_its_trial_is_paused(sweeps: Sweeps) -> None:
+    with_two_places(sweeps)
+    for trial_id, uri in (("1", uri_of("1")), ("2", uri_of("2", "-later"))):
+        sweeps.send(CheckpointPinned(trial_id=trial_id, uri=uri))
+    later = sweeps.clock.moment + timedelta(seconds=60)
+    sweeps.store.add_checkpoint(uri_of("2"), {"weights": b"again"}, modified_at=later)
+    sweeps.limit("experiments", 2, 2)
+    report = sweeps.sweep(AT_ONCE)
+    assert report.tally.decided == 0
+    assert report.held_back == {"x": {"in_use": 1, "pinned": 2}}
+    assert sweeps.store.contents(uri_of("2")) == {"weights": b"again"}

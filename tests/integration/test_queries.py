@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from quota.domain.events import CheckpointMissing
 from quota.errors import NotFound
 from quota.services.querying import ESTIMATORS, EXPERIMENTS, INVENTORY, RUNGS, USAGE
 from support import create_schema
@@ -62,3 +63,14 @@ def test_restore_of_no_decision(sweeps: Sweeps, decision_id: str) -> None:
 def test_newest_checkpoint_of_no_trial(sweeps: Sweeps, trial_id: str) -> None:
     with pytest.raises(NotFound, match="it has no checkpoint"):
         sweeps.services.queries.newest_uri("x", trial_id)
+
+
+def test_the_newest_that_lies_there_goes_before_a_newer_one_that_does_not(sweeps: Sweeps) -> None:
+    sweeps.resume("1")
+    sweeps.save("1", "-later", resource=3)
+    newest = sweeps.services.queries.newest_uri
+    assert newest("x", "1") == uri_of("1", "-later")
+    sweeps.send(CheckpointMissing(trial_id="1", uri=uri_of("1", "-later")))
+    assert newest("x", "1") == uri_of("1")
+    sweeps.send(CheckpointMissing(trial_id="1", uri=uri_of("1")))
+    assert newest("x", "1") == uri_of("1", "-later")

@@ -13,7 +13,7 @@ from folding import LEVELS, REGISTERED, START, Story, uri_of
 from quota.domain.deployment import Limit
 from quota.domain.events import CheckpointPinned, CheckpointUnpinned, PolicyParameters, TrialStopped
 from quota.domain.experiment import FIRST_RETRY, LAST_RETRY, may_retry
-from quota.domain.plan import Plan, plan_experiment
+from quota.domain.plan import Obstacle, Plan, plan_experiment
 from quota.domain.policies import Candidate, candidates, in_order_of_eviction, time_ratio
 
 RANDOM_SEVEN = ["1-2", "3-2", "1-3", "1-1", "3-1"]
@@ -29,7 +29,10 @@ def limit_of(high: int, low: int) -> Limit:
 
 
 def plan_of(story: Story, high: int, low: int, parameters: PolicyParameters = BY_LEVEL, *, managed: str = "") -> Plan:
-    return plan_experiment(story.state, limit_of(high, low), parameters, NOW, lambda uri: managed in uri)
+    def obstacle(uri: str) -> Obstacle | None:
+        return None if managed in uri else "out_of_reach"
+
+    return plan_experiment(story.state, limit_of(high, low), parameters, NOW, obstacle)
 
 
 def trials_of(found: tuple[Candidate, ...] | list[Candidate]) -> list[str]:

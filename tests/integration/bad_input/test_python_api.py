@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+import quota
 from bad_input import GOOD, Trial7, refused, running_trial
 from quota.client import ExperimentHandle, as_uri
 from quota.domain.events import (
@@ -164,3 +165,10 @@ def test_scopes_of_limits(sqlite_url: str, scope: str) -> None:
 def test_what_these_tests_change_is_good(database_url: str) -> None:
     with running_trial(database_url) as trial:
         assert trial.handle.record(GOOD, datetime.now(UTC)).position == 3
+
+
+def test_what_is_published_can_be_imported() -> None:
+    for name in quota.__all__:
+        assert getattr(quota, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = quota.nothing
