@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
+
 from quota.bootstrap import Services, assemble
 from quota.eventlog.database import Database
 from quota.eventlog.tables import metadata
@@ -57,3 +59,15 @@ def services_over(url: str, clock: Clock, opener: OpenStore) -> Iterator[Service
         yield assemble(database, "tester", clock, opener)
     finally:
         database.close()
+
+
+def tamper(services: Services, statements: list[str]) -> None:
+    """Do what no role of ours may do: put the triggers away first."""
+    with services.database.write() as connection:
+        if services.database.is_sqlite:
+            for trigger in ("update", "delete", "replace"):
+                connection.execute(text(f"DROP TRIGGER events_reject_{trigger}"))
+        else:
+            connection.execute(text("ALTER TABLE events DISABLE TRIGGER ALL"))
+        for statement in statements:
+            connection.execute(text(statement))

@@ -152,8 +152,12 @@ class Sweeps:
             ExperimentRegistered(mode="min", rung_levels=(1, 3), promotion_quantiles=(1 / 3, 1 / 3), max_resource=9)
         )
         for number in range(1, trials + 1):
-            self.send(TrialStarted(trial_id=str(number)))
-            self.pause(str(number), metric=float(number))
+            self.pause_more(str(number))
+
+    def pause_more(self, trial_id: str) -> None:
+        """Start one more trial, and pause it at level 1, with its number for a metric."""
+        self.send(TrialStarted(trial_id=trial_id))
+        self.pause(trial_id, metric=float(trial_id))
 
     def limit(self, scope: str, high: int, low: int) -> None:
         self.services.administration.set_limit(LimitSet(scope=scope, measure="checkpoints", high=high, low=low))

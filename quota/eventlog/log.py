@@ -269,6 +269,12 @@ class EventLog:
             for row in connection.execute(query.order_by(streams.c.experiment_id))
         ]
 
+    def head(self, connection: Connection, experiment_id: str) -> tuple[int, bytes]:
+        """Return (position, hash) of a stream's last event."""
+        query = select(streams.c.position, streams.c.hash).where(streams.c.experiment_id == experiment_id)
+        row = connection.execute(query).first()
+        return (0, GENESIS) if row is None else (row.position, row.hash)
+
     def hash_at(self, connection: Connection, experiment_id: str, position: int) -> bytes | None:
         """Return the hash of one event; None where there is no such event."""
         if position == 0:

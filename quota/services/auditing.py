@@ -8,13 +8,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from quota.eventlog.chain import GENESIS, ChainedRow, chain_hash
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.eventlog.tables import events, streams
 from quota.eventlog.types import iso_text
-
-_REPORT_EVERY = 1_000
+from quota.eventlog.verifying import Fault, Link, first_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,21 +28,6 @@ class Head:
     experiment_id: str
     position: int
     hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """The first place of a stream where the chain does not hold.
-
-    Attributes:
-        experiment_id: The stream.
-        position: Where.
-        reason: What is wrong there.
-    """
-
-    experiment_id: str
-    position: int
-    reason: str
 
 
 class Auditor:
@@ -85,25 +68,9 @@ class Auditor:
         Returns:
             The first fault, or None where all is well.
         """
-        previous, expected = GENESIS, 0
+        until = Link(head.position, bytes.fromhex(head.hash))
         with self._database.read() as connection:
-            for row in self._log.rows(connection, head.experiment_id, until=head.position):
-                expected += 1
-                if row.position != expected:
-                    return Fault(head.experiment_id, expected, f"the event is missing; {row.position} follows")
-                chained = ChainedRow(*(getattr(row, name) for name in ChainedRow._fields))
-                previous = chain_hash(previous, chained)
-                if previous != row.hash:
-                    reason = "the event was changed, or its hash was, or one before it was replaced"
-                    return Fault(head.experiment_id, expected, reason)
-                if expected % _REPORT_EVERY == 0:
-                    progress(_REPORT_EVERY)
-        progress(expected % _REPORT_EVERY)
-        if expected != head.position:
-            return Fault(head.experiment_id, expected + 1, f"the event is missing; the head says {head.position}")
-        if previous.hex() != head.hash:
-            return Fault(head.experiment_id, expected, "its hash is not the head's: the stream was rewritten")
-        return None
+            return first_fault(self._log, connection, head.experiment_id, after=Link(), until=until, progress=progress)
 
     def export(self, experiment_id: str) -> Iterator[str]:
         """Yield a stream's events in the wire form, one JSON object a line."""

@@ -35,7 +35,7 @@ from quota.services.ids import new_id
 from quota.services.listing import Listed, Lister, is_in_use
 from quota.services.rescuing import Rescuer
 from quota.services.stores import Stores
-from quota.services.trusting import require_as_logged
+from quota.services.trusting import Chains, require_as_logged
 
 LOOKS_A_LOCK = 32
 """How many checkpoints are looked at while a stream's lock is held."""
@@ -111,6 +111,7 @@ class SweepRun:
     appender: Appender
     evictor: Evictor
     stores: Stores
+    chains: Chains
     lister: Lister
     rescuer: Rescuer
     healer: Healer
@@ -123,6 +124,7 @@ class SweepRun:
         """Sweep one experiment."""
         self.evictor.look_after_trash(experiment_id)
         if self.evictor.has_work(experiment_id, self.order.retention):
+            self.chains.require_whole(experiment_id)
             self._start()
             self.evictor.settle_claims(experiment_id, self.progress.moved)
         plan = self.plan(experiment_id)
@@ -146,6 +148,7 @@ class SweepRun:
         """Claim what `plan` names, and move it to the trash."""
         experiment_id, wanted = plan.experiment_id, plan
         while wanted.evictions:
+            self.chains.require_whole(experiment_id)
             self._start()
             listing = self.lister.list(wanted)
             if listing.is_complete:
@@ -194,6 +197,8 @@ class SweepRun:
     def _start(self) -> None:
         if self.report.sweep_id is not None:
             return
+        # Where deletion is allowed, and what the limits are, is said there.
+        self.chains.require_whole(DEPLOYMENT_STREAM)
         self.report.sweep_id = new_id()
         self._record(
             SweepStarted(
@@ -257,6 +262,7 @@ class SweepRun:
             limit = self._limit(locked)
             if limit is None or limit.numbers != plan.limit.numbers:
                 return False
+            self.chains.require_rest(locked.stream)
             self._require_as_logged(locked, found)
             claimed = 0
             for listed in found:

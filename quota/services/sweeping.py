@@ -23,6 +23,7 @@ from quota.services.listing import Lister
 from quota.services.rescuing import Rescuer
 from quota.services.stores import OpenStore, Stores
 from quota.services.sweep_run import Progress, Silent, SweepOrder, SweepReport, SweepRun
+from quota.services.trusting import Chains
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -61,6 +62,7 @@ class Sweeper:
         self._rescuer = rescuer
         self._software_version = software_version
         self._trusts_no_clock = trusts_no_clock
+        self._chains = Chains(database, appender.log)
 
     def sweep(self, experiment_ids: Sequence[str], order: SweepOrder, progress: Progress | None = None) -> SweepReport:
         """Finish what earlier sweeps left open, evict until the limits hold, and purge what is due.
@@ -124,6 +126,7 @@ class Sweeper:
                 appender=self._appender,
                 evictor=Evictor(self._appender, streams, stores, report.tally),
                 stores=stores,
+                chains=self._chains,
                 lister=Lister(stores, lease, Aliases(self._database, self._projector)),
                 rescuer=self._rescuer,
                 healer=Healer(self._database, streams, stores),

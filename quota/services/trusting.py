@@ -1,8 +1,11 @@
-"""Asking the log itself about what is to be evicted: rows of projections can be changed, events cannot."""
+"""Making sure of the log before anything is deleted: rows can be changed, but not without a trace."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
+from math import inf
+from time import monotonic
 
 from sqlalchemy import Connection
 
@@ -10,10 +13,63 @@ from quota.domain.events import CheckpointPinned, CheckpointUnpinned
 from quota.domain.events.trial import TrialEvent
 from quota.domain.experiment import ExperimentState
 from quota.domain.fold.trials import STATUS_AFTER
-from quota.errors import ProjectionDiverged
-from quota.eventlog.log import EventLog
+from quota.errors import LogCorrupt, ProjectionDiverged
+from quota.eventlog.database import Database
+from quota.eventlog.log import EventLog, LockedStream
+from quota.eventlog.verifying import Link, first_fault
 
 _TYPES = (*(event.TYPE for event in STATUS_AFTER), CheckpointPinned.TYPE, CheckpointUnpinned.TYPE)
+_WHOLE_EVERY = timedelta(minutes=10)
+"""A process verifies a stream from its beginning once in this time, and in between what has been added."""
+
+
+class Chains:
+    """Verifies streams' chains, and remembers how far it has come: a part of a chain that was verified is trusted.
+
+    Args:
+        database: Where the log lies.
+        log: How it is read.
+    """
+
+    def __init__(self, database: Database, log: EventLog) -> None:
+        self._database = database
+        self._log = log
+        self._verified: dict[str, Link] = {}
+        self._whole_at: dict[str, float] = {}
+
+    def require_whole(self, experiment_id: str) -> None:
+        """Verify what there is of a stream, without its lock; `require_rest` then has little left to do.
+
+        Raises:
+            LogCorrupt: an event was changed, dropped or moved.
+        """
+        started = monotonic()
+        is_whole = started - self._whole_at.get(experiment_id, -inf) >= _WHOLE_EVERY.total_seconds()
+        if is_whole:
+            self._verified.pop(experiment_id, None)
+        with self._database.read() as connection:
+            self._require(connection, experiment_id, Link(*self._log.head(connection, experiment_id)))
+        if is_whole:
+            self._whole_at[experiment_id] = started
+
+    def require_rest(self, stream: LockedStream) -> None:
+        """Verify what has been appended to a stream since, under its lock and before anything is added under it.
+
+        Raises:
+            LogCorrupt: an event was changed, dropped or moved.
+        """
+        self._require(stream.connection, stream.experiment_id, Link(stream.position, stream.hash))
+
+    def _require(self, connection: Connection, experiment_id: str, until: Link) -> None:
+        after = self._verified.get(experiment_id, Link())
+        fault = first_fault(self._log, connection, experiment_id, after=after, until=until)
+        if fault is not None:
+            self._verified.pop(experiment_id, None)
+            raise LogCorrupt(
+                f"event {fault.position} of {experiment_id}: {fault.reason}; nothing is deleted that rests on it: find "
+                "out who did that, and restore the database from a backup (`ckpt-quota audit verify` shows the rest)"
+            )
+        self._verified[experiment_id] = until
 
 
 def require_as_logged(log: EventLog, connection: Connection, state: ExperimentState, trial_ids: Iterable[str]) -> None:

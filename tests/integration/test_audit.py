@@ -10,6 +10,7 @@ from sqlalchemy import text
 from bad_input import event, experiment, send
 from quota.eventlog.chain import ChainedRow, chain_hash
 from quota.services.auditing import Fault, Head
+from support import tamper
 
 if TYPE_CHECKING:
     from quota.bootstrap import Services
@@ -34,18 +35,6 @@ TAMPERINGS = {
         CHANGED,
     ),
 }
-
-
-def tamper(services: Services, statements: list[str]) -> None:
-    """Do what no role of ours may do: put the triggers away first."""
-    with services.database.write() as connection:
-        if services.database.is_sqlite:
-            for trigger in ("update", "delete", "replace"):
-                connection.execute(text(f"DROP TRIGGER events_reject_{trigger}"))
-        else:
-            connection.execute(text("ALTER TABLE events DISABLE TRIGGER ALL"))
-        for statement in statements:
-            connection.execute(text(statement))
 
 
 def fill(services: Services) -> Head:

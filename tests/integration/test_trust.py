@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -12,8 +13,8 @@ from sqlalchemy import text
 from quota.domain.events import CheckpointPinned, CheckpointUnpinned, ExperimentRegistered, SweepFinished
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import ClockJumped, StateRefused
-from support import HandClock, create_schema, services_over
-from sweeps import AT_ONCE, Sweeps, WatchedStore, sweeps_over, uri_of
+from support import HandClock, create_schema, services_over, tamper
+from sweeps import AT_ONCE, KEEP, Killed, Sweeps, WatchedStore, killing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +28,15 @@ def sweeps(database_url: str) -> Iterator[Sweeps]:
         yield ready
 
 
+@contextmanager
+def another_process(sweeps: Sweeps, database_url: str) -> Iterator[Sweeps]:
+    """One that has nothing in memory, and believes what it reads."""
+    with sweeps_over(database_url) as others:
+        others.store = sweeps.store
+        others.services.sweeper._open_store = lambda _: sweeps.store  # noqa: SLF001 - one store for both
+        yield others
+
+
 def test_a_row_that_was_changed_takes_no_promised_checkpoint(sweeps: Sweeps, database_url: str) -> None:
     sweeps.resume("2")
     sweeps.services.queries.catch_up(["x"])
@@ -35,10 +45,7 @@ def test_a_row_that_was_changed_takes_no_promised_checkpoint(sweeps: Sweeps, dat
         connection.execute(text("UPDATE usage SET running_trials = 0, held_checkpoints = 2"))
         connection.execute(text("UPDATE rung_entries SET has_checkpoint = TRUE WHERE trial_id = '2'"))
         connection.execute(text("UPDATE checkpoints SET pinned = TRUE WHERE trial_id = '1'"))
-    # Another process has no state in memory, and believes the rows.
-    with sweeps_over(database_url) as others:
-        others.store = sweeps.store
-        others.services.sweeper._open_store = lambda _: sweeps.store  # noqa: SLF001 - one store for both
+    with another_process(sweeps, database_url) as others:
         report = others.sweep(AT_ONCE)
         assert "trial 2 is paused by its row, and running by the log" in report.untrusted["x"]
         assert report.tally.decided == 0
@@ -50,9 +57,7 @@ def test_a_row_that_was_changed_takes_no_pinned_checkpoint(sweeps: Sweeps, datab
     sweeps.services.queries.catch_up(["x"])
     with sweeps.services.database.write() as connection:
         connection.execute(text("UPDATE checkpoints SET pinned = FALSE"))
-    with sweeps_over(database_url) as others:
-        others.store = sweeps.store
-        others.services.sweeper._open_store = lambda _: sweeps.store  # noqa: SLF001 - one store for both
+    with another_process(sweeps, database_url) as others:
         report = others.sweep(AT_ONCE)
         assert f"checkpoint {uri_of('2')} is not pinned by its row" in report.untrusted["x"]
     assert sweeps.store.contents(uri_of("2")) is not None
@@ -67,14 +72,66 @@ def test_an_experiment_that_cannot_be_trusted_keeps_no_other_from_being_swept(
     sweeps.experiment_id = "x"
     with sweeps.services.database.write() as connection:
         connection.execute(text("UPDATE projected_streams SET position = 99 WHERE experiment_id = 'a'"))
-    with sweeps_over(database_url) as others:
-        others.store = sweeps.store
-        others.services.sweeper._open_store = lambda _: sweeps.store  # noqa: SLF001 - one store for both
+    with another_process(sweeps, database_url) as others:
         report = others.services.sweeper.sweep(["a", "x"], AT_ONCE)
         assert (report.tally.purged, list(report.untrusted)) == (1, ["a"])
         finished = others.events(DEPLOYMENT_STREAM)[-1].payload
         assert isinstance(finished, SweepFinished)
         assert "the rows reflect 99" in finished.errors[0]
+
+
+CHANGED = "the event was changed, or its hash was, or one before it was replaced"
+
+
+def change(sweeps: Sweeps, stream: str, position: int) -> None:
+    tamper(
+        sweeps.services,
+        [f"UPDATE events SET actor = 'nobody' WHERE experiment_id = '{stream}' AND position = {position}"],
+    )
+
+
+@pytest.mark.parametrize("stream", ["x", DEPLOYMENT_STREAM])
+@pytest.mark.parametrize("before", ["plan", "move", "purge"])
+def test_a_broken_chain_deletes_nothing(sweeps: Sweeps, database_url: str, stream: str, before: str) -> None:
+    if before == "move":
+        sweeps.store.hook = killing("before trash")
+        with pytest.raises(Killed):
+            sweeps.sweep(KEEP)
+        sweeps.store.hook = silent
+    elif before == "purge":
+        sweeps.sweep(KEEP)
+    change(sweeps, stream, 2)
+    with another_process(sweeps, database_url) as others:
+        report = others.sweep(AT_ONCE)
+        assert f"event 2 of {stream}: {CHANGED}" in report.untrusted["x"]
+        assert (report.tally.decided, report.tally.evicted, report.tally.purged) == (0, 0, 0)
+        assert sweeps.store.deleted == []
+        assert (sweeps.store.contents(uri_of("2")) is None) == (before == "purge")
+
+
+def test_what_is_changed_while_the_plan_is_listed_is_seen(sweeps: Sweeps) -> None:
+    def append_and_change(step: str, _: str) -> None:
+        if step == "before manifest":
+            sweeps.store.hook = silent
+            sweeps.send(CheckpointPinned(trial_id="1", uri=uri_of("1")))
+            change(sweeps, "x", len(sweeps.events()))
+
+    sweeps.store.hook = append_and_change
+    report = sweeps.sweep(AT_ONCE)
+    assert CHANGED in report.untrusted["x"]
+    assert report.tally.decided == 0
+
+
+def test_a_long_process_verifies_whole_chains_again_and_again(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = [0.0]
+    monkeypatch.setattr("quota.services.trusting.monotonic", lambda: moment[0])
+    assert sweeps.sweep(KEEP).untrusted == {}
+    change(sweeps, "x", 2)
+    sweeps.pause_more("3")
+    assert sweeps.sweep(KEEP).untrusted == {}
+    moment[0] = 601.0
+    sweeps.pause_more("4")
+    assert CHANGED in sweeps.sweep(KEEP).untrusted["x"]
 
 
 @dataclass
