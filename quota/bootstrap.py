@@ -12,6 +12,7 @@ from typing import cast
 
 from quota.errors import SettingsRefused, StoreError
 from quota.eventlog.database import Database
+from quota.eventlog.heartbeats import Heartbeats
 from quota.eventlog.leases import Leases
 from quota.eventlog.log import EventLog
 from quota.eventlog.schema import require_head
@@ -78,6 +79,7 @@ class Services:
     recorder: Recorder
     planner: Planner
     leases: Leases
+    heartbeats: Heartbeats
     sweeper: Sweeper
     restorer: Restorer
     administration: Administration
@@ -134,6 +136,7 @@ def assemble(
         recorder=Recorder(appender, projector, rescuer),
         planner=Planner(database, projector, clock),
         leases=leases,
+        heartbeats=Heartbeats(database, actor),
         sweeper=Sweeper(
             database, projector, appender, opener, leases, rescuer, software_version(), trusts_no_clock=trusts_no_clock
         ),

@@ -29,6 +29,8 @@ DEFAULT_CONFIG = Path("quota.toml")
 LONGEST = timedelta(days=36_500)
 """Beyond this a time that is added to today's leaves the calendar."""
 
+_LONGEST_JITTER = timedelta(hours=1)
+
 _DURATION = re.compile(r"(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>[smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -80,6 +82,12 @@ class Settings(BaseSettings):
         min_data_at_rung: From how many data on a rung's own estimator is used.
         trash_retention: For how long an eviction can be undone; 0 deletes at once.
         lease_term: After how long another sweeper takes over from one that says nothing.
+        sweep_schedule: When the daemon sweeps: an interval such as `1m`, or five fields as in a crontab, in UTC.
+        purge_schedule: When it deletes what is due in the trash; a sweep does so too.
+        catch_up_schedule: When it catches the projections up, so that the views show what has been recorded.
+        schedule_jitter: By how much at most each of these times is delayed at random.
+        log_format: `text`, or `json` for one object a line.
+        log_level: From which level on something is logged.
     """
 
     model_config = SettingsConfigDict(env_prefix="QUOTA_", frozen=True, extra="forbid", strict=False)
@@ -97,6 +105,14 @@ class Settings(BaseSettings):
     lease_term: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(seconds=1), le=LONGEST)] = (
         timedelta(minutes=1)
     )
+    sweep_schedule: str = "1m"
+    purge_schedule: str = "5m"
+    catch_up_schedule: str = "10s"
+    schedule_jitter: Annotated[
+        timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=_LONGEST_JITTER)
+    ] = timedelta()
+    log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @classmethod
     def settings_customise_sources(

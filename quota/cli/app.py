@@ -23,6 +23,7 @@ from quota.cli import (
     plan,
     rebuild,
     restore,
+    run,
     store,
     sweep,
 )
@@ -68,6 +69,7 @@ app.command("pin")(pin.pin)
 app.command("unpin")(pin.unpin)
 app.command("plan")(plan.plan)
 app.command("sweep")(sweep.sweep)
+app.command("run")(run.run)
 app.command("evictions")(evictions.evictions)
 app.command("restore")(restore.restore)
 app.command("rebuild")(rebuild.rebuild)

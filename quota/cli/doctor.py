@@ -10,7 +10,10 @@ import typer
 from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, print_table
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from quota.bootstrap import Services
+    from quota.eventlog.heartbeats import Heartbeat
 
 _FAILED = 1
 _OUTSIDE = "SELECT count(*) AS found FROM checkpoint_inventory WHERE state = 'stored' AND store IS NULL"
@@ -26,6 +29,20 @@ def _sweeps(services: Services, unfinished: int) -> str:
     killed = unfinished - (holding is not None)
     now = "none runs now" if holding is None else f"{holding.holder} sweeps since {holding.acquired_at:%H:%M:%S} UTC"
     return f"{now}; {killed} were killed before they ended" if killed > 0 else now
+
+
+def _described(heartbeat: Heartbeat) -> tuple[str, bool, str]:
+    """Say how a daemon is."""
+    said = f"{heartbeat.holder}, version {heartbeat.software_version}, last heard of at {_time(heartbeat.beat_at)}"
+    if heartbeat.is_silent:
+        said += "; it was killed or hangs, so start it again"
+    if heartbeat.last_job is not None and heartbeat.last_job_at is not None:
+        said += f"; {heartbeat.last_job} at {_time(heartbeat.last_job_at)}: {heartbeat.last_error or 'done'}"
+    return f"daemon {heartbeat.daemon_id[:8]}", not heartbeat.is_silent and heartbeat.last_error is None, said
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _findings(services: Services) -> list[tuple[str, bool, str]]:
@@ -54,6 +71,7 @@ def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None
             checks.append(("settings", True, f"policy {settings.policy}, trash kept for {settings.trash_retention}"))
             deployment = services.administration.look()
             checks.append(("sweeps", True, _sweeps(services, len(deployment.sweeps))))
+            checks += [_described(heartbeat) for heartbeat in services.heartbeats.look()]
             if not deployment.stores:
                 checks.append(
                     ("stores", False, "none, so nothing is ever evicted; allow it: ckpt-quota store add ROOT")

@@ -1,1 +1,4 @@
-"""The event log: append and read, nothing else. Rows never change."""
+"""The event log: append and read; rows never change. Beside it, what keeps processes out of each other's way.
+
+That is the database's two kinds of transactions, turns, leases and heartbeats.
+"""

@@ -89,6 +89,22 @@ leases = Table(
 )
 """Who may do what only one process may do at a time. The token rises with each holder."""
 
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("daemon_id", UuidText, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("process", Text),
+    Column("software_version", Text, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("beat_at", Instant, nullable=False),
+    Column("silent_after", Instant, nullable=False),
+    Column("last_job", Text),
+    Column("last_job_at", Instant),
+    Column("last_error", Text),
+)
+"""Which daemons run. One that was told to end removes its row; one that was killed leaves it."""
+
 IMMUTABLE = "events are never changed: the log is append-only"
 
 SQLITE_TRIGGERS = {

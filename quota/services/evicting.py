@@ -90,14 +90,23 @@ class Evictor:
         streams: Gives the locks and states.
         stores: Where checkpoints lie.
         tally: Is told what became of decisions.
+        should_stop: Whether to leave the rest to the next sweep; asked between two batches.
     """
 
-    def __init__(self, appender: Appender, streams: FencedStreams, stores: Stores, tally: Tally) -> None:
+    def __init__(
+        self,
+        appender: Appender,
+        streams: FencedStreams,
+        stores: Stores,
+        tally: Tally,
+        should_stop: Callable[[], bool],
+    ) -> None:
         self._appender = appender
         self._streams = streams
         self._projector = streams.projector
         self._stores = stores
         self._tally = tally
+        self._should_stop = should_stop
 
     def has_work(self, experiment_id: str, retention: timedelta) -> bool:
         """Tell whether earlier sweeps left anything to do: claims to settle, or trash that is due."""
@@ -108,9 +117,13 @@ class Evictor:
             )
         )
 
+    def has_due(self, experiment_id: str, retention: timedelta) -> bool:
+        """Tell whether the trash holds what is to be deleted by now."""
+        return bool(self._decisions(experiment_id, self._due(retention)))
+
     def settle_claims(self, experiment_id: str, moved: Callable[[], None]) -> None:
         """Move all claimed checkpoints to the trash, as far as their claims still hold."""
-        for batch in batched(self._decisions(experiment_id, self._to_settle)):
+        for batch in self._batches(experiment_id, self._to_settle):
             trashed: list[EvictionDecided] = []
             try:
                 self._with_each(experiment_id, batch, partial(self._settle, moved=moved, trashed=trashed))
@@ -132,7 +145,7 @@ class Evictor:
 
     def purge_trash(self, experiment_id: str, retention: timedelta) -> None:
         """Delete for good what has been in the trash for longer than `retention`, and finish purges begun."""
-        for batch in batched(self._decisions(experiment_id, self._due(retention))):
+        for batch in self._batches(experiment_id, self._due(retention)):
             begun: list[Decision] = []
             # From here on a resume is told that these are gone.
             self._with_each(experiment_id, batch, partial(self._begin_purge, begun=begun))
@@ -252,6 +265,14 @@ class Evictor:
             return decision.outcome == "purging" or in_trash_since + retention <= now
 
         return is_due
+
+    def _batches(
+        self, experiment_id: str, wanted: Callable[[ExperimentState, Decision], bool]
+    ) -> Iterator[Sequence[str]]:
+        for batch in batched(self._decisions(experiment_id, wanted)):
+            if self._should_stop():
+                return
+            yield batch
 
     def _decisions(self, experiment_id: str, wanted: Callable[[ExperimentState, Decision], bool]) -> list[str]:
         with self._streams.locked(experiment_id) as locked:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -64,15 +65,17 @@ class Lister:
         stores: Where they lie.
         lease: Is kept while that takes its time.
         aliases: Says what else may lie at the same place.
+        should_stop: Whether to look at no more of them.
 
     Attributes:
         failures: What stores said that could not be opened, by root.
     """
 
-    def __init__(self, stores: Stores, lease: Lease, aliases: Aliases) -> None:
+    def __init__(self, stores: Stores, lease: Lease, aliases: Aliases, should_stop: Callable[[], bool]) -> None:
         self._stores = stores
         self._lease = lease
         self._aliases = aliases
+        self._should_stop = should_stop
         self._in_use: set[str] = set()
         self._found: dict[tuple[str, int], Manifest] = {}
         self._refusals: Counter[str] = Counter()
@@ -90,6 +93,8 @@ class Lister:
         listing = Listing()
         others = self._aliases.others(plan)
         for place, candidate in enumerate(plan.evictions, start=1):
+            if self._should_stop():
+                break
             if self.obstacle(candidate.uri) is None:
                 self._lease.keep()
                 self._look_at(candidate, place, listing, others)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
@@ -102,9 +102,14 @@ class SweepOrder:
     lease_term: timedelta = timedelta(minutes=1)
 
 
+def never() -> bool:
+    """Do not stop."""
+    return False
+
+
 @dataclass(slots=True, kw_only=True)
 class SweepRun:
-    """One sweep under way."""
+    """One sweep under way. It stops after the batch in hand once `should_stop`; the next one finishes what is open."""
 
     streams: FencedStreams
     projector: Projector
@@ -117,6 +122,7 @@ class SweepRun:
     healer: Healer
     order: SweepOrder
     progress: Progress
+    should_stop: Callable[[], bool]
     software_version: str
     report: SweepReport
 
@@ -147,7 +153,7 @@ class SweepRun:
     def carry_out(self, plan: Plan) -> None:
         """Claim what `plan` names, and move it to the trash."""
         experiment_id, wanted = plan.experiment_id, plan
-        while wanted.evictions:
+        while wanted.evictions and not self.should_stop():
             self.chains.require_whole(experiment_id)
             self._start()
             listing = self.lister.list(wanted)
@@ -168,6 +174,14 @@ class SweepRun:
     def purge(self, experiment_id: str) -> None:
         """Delete for good what is due."""
         self.evictor.purge_trash(experiment_id, self.order.retention)
+
+    def purge_due(self, experiment_id: str) -> None:
+        """Delete what is due, and nothing else."""
+        self.evictor.look_after_trash(experiment_id)
+        if self.evictor.has_due(experiment_id, self.order.retention):
+            self.chains.require_whole(experiment_id)
+            self._start()
+            self.purge(experiment_id)
 
     def distrust(self, experiment_id: str, error: QuotaError) -> None:
         """Note that nothing of an experiment may be evicted, since its log or its projections contradict themselves."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import Connection
@@ -22,7 +22,7 @@ from quota.services.healing import Healer
 from quota.services.listing import Lister
 from quota.services.rescuing import Rescuer
 from quota.services.stores import OpenStore, Stores
-from quota.services.sweep_run import Progress, Silent, SweepOrder, SweepReport, SweepRun
+from quota.services.sweep_run import Progress, Silent, SweepOrder, SweepReport, SweepRun, never
 from quota.services.trusting import Chains
 
 _TIME = "%Y-%m-%d %H:%M:%S"
@@ -64,8 +64,20 @@ class Sweeper:
         self._trusts_no_clock = trusts_no_clock
         self._chains = Chains(database, appender.log)
 
-    def sweep(self, experiment_ids: Sequence[str], order: SweepOrder, progress: Progress | None = None) -> SweepReport:
+    def sweep(
+        self,
+        experiment_ids: Sequence[str],
+        order: SweepOrder,
+        progress: Progress | None = None,
+        should_stop: Callable[[], bool] = never,
+    ) -> SweepReport:
         """Finish what earlier sweeps left open, evict until the limits hold, and purge what is due.
+
+        Args:
+            experiment_ids: Where.
+            order: How.
+            progress: Is told how it goes.
+            should_stop: Whether to end after the batch in hand; the next sweep finishes what is open.
 
         Raises:
             DatabaseUnavailable: the database went away; what was claimed is finished by the next sweep.
@@ -75,13 +87,18 @@ class Sweeper:
             LeaseHeld: another process sweeps.
             LeaseLost: this process took too long, and another one has taken over.
         """
-        with self.running(order, progress) as run:
-            for experiment_id in experiment_ids:
-                try:
-                    run.sweep(experiment_id)
-                except (LogCorrupt, ProjectionDiverged) as error:
-                    run.distrust(experiment_id, error)
+        with self.running(order, progress, should_stop) as run:
+            _for_each(experiment_ids, run, run.sweep)
             run.healer.heal([one for one in experiment_ids if one not in run.report.untrusted])
+            run.finish()
+            return run.report
+
+    def purge(
+        self, experiment_ids: Sequence[str], order: SweepOrder, should_stop: Callable[[], bool] = never
+    ) -> SweepReport:
+        """Delete for good what is due in the trash, and nothing else. Raises what `sweep` does."""
+        with self.running(order, None, should_stop) as run:
+            _for_each(experiment_ids, run, run.purge_due)
             run.finish()
             return run.report
 
@@ -106,7 +123,9 @@ class Sweeper:
             )
 
     @contextmanager
-    def running(self, order: SweepOrder, progress: Progress | None = None) -> Iterator[SweepRun]:
+    def running(
+        self, order: SweepOrder, progress: Progress | None = None, should_stop: Callable[[], bool] = never
+    ) -> Iterator[SweepRun]:
         """Hold the lease, and give the parts of a sweep one by one.
 
         Raises:
@@ -124,14 +143,26 @@ class Sweeper:
                 streams=streams,
                 projector=self._projector,
                 appender=self._appender,
-                evictor=Evictor(self._appender, streams, stores, report.tally),
+                evictor=Evictor(self._appender, streams, stores, report.tally, should_stop),
                 stores=stores,
                 chains=self._chains,
-                lister=Lister(stores, lease, Aliases(self._database, self._projector)),
+                lister=Lister(stores, lease, Aliases(self._database, self._projector), should_stop),
                 rescuer=self._rescuer,
                 healer=Healer(self._database, streams, stores),
                 order=order,
                 progress=progress or Silent(),
+                should_stop=should_stop,
                 software_version=self._software_version,
                 report=report,
             )
+
+
+def _for_each(experiment_ids: Sequence[str], run: SweepRun, work: Callable[[str], None]) -> None:
+    """Do something for experiment after experiment; one that cannot be trusted stops no other."""
+    for experiment_id in experiment_ids:
+        if run.should_stop():
+            return
+        try:
+            work(experiment_id)
+        except (LogCorrupt, ProjectionDiverged) as error:
+            run.distrust(experiment_id, error)

@@ -133,6 +133,20 @@ CREATE TABLE flags (
     CONSTRAINT pk_flags PRIMARY KEY (experiment_id, position, reason)
 )
 --
+CREATE TABLE heartbeats (
+    daemon_id UUID NOT NULL,
+    holder TEXT NOT NULL,
+    process TEXT,
+    software_version TEXT NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    beat_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    silent_after TIMESTAMP WITH TIME ZONE NOT NULL,
+    last_job TEXT,
+    last_job_at TIMESTAMP WITH TIME ZONE,
+    last_error TEXT,
+    CONSTRAINT pk_heartbeats PRIMARY KEY (daemon_id)
+)
+--
 CREATE TABLE leases (
     name TEXT COLLATE "C" NOT NULL,
     token BIGINT NOT NULL,

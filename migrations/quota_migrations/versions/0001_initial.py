@@ -33,6 +33,7 @@ _TABLES = (
     "events",
     "experiments",
     "flags",
+    "heartbeats",
     "limits",
     "leases",
     "projected_streams",

@@ -129,6 +129,20 @@ CREATE TABLE flags (
     CONSTRAINT pk_flags PRIMARY KEY (experiment_id, position, reason)
 )
 --
+CREATE TABLE heartbeats (
+    daemon_id VARCHAR(36) NOT NULL,
+    holder TEXT NOT NULL,
+    process TEXT,
+    software_version TEXT NOT NULL,
+    started_at VARCHAR(27) NOT NULL,
+    beat_at VARCHAR(27) NOT NULL,
+    silent_after VARCHAR(27) NOT NULL,
+    last_job TEXT,
+    last_job_at VARCHAR(27),
+    last_error TEXT,
+    CONSTRAINT pk_heartbeats PRIMARY KEY (daemon_id)
+)
+--
 CREATE TABLE leases (
     name TEXT NOT NULL,
     token BIGINT NOT NULL,

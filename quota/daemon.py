@@ -1,0 +1,185 @@
+"""The daemon: sweeps, purges and catches up at its times, until it is told to end.
+
+APScheduler keeps its jobs in memory. What one process may do at a time is seen to by the database's lease, so that any
+number of daemons, and crons beside them, do no harm.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import Any
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from quota.bootstrap import Services, software_version
+from quota.domain.events import PolicyParameters
+from quota.errors import LeaseHeld, QuotaError, SettingsRefused
+from quota.services.ids import new_id
+from quota.services.sweep_run import SweepOrder, SweepReport
+from quota.settings import Settings, parse_duration
+
+logger = logging.getLogger(__name__)
+
+BEAT_EVERY = timedelta(seconds=10)
+_SHORTEST = timedelta(seconds=1)
+_DELETING, _LIGHT = "deleting", "light"
+
+
+def trigger_of(setting: str, schedule: str, jitter: timedelta) -> IntervalTrigger | CronTrigger:
+    """Return when a job is to run.
+
+    Args:
+        setting: The setting's name, for the error.
+        schedule: An interval such as `90s`, `15m` or `1d`, or the five fields of a crontab, in UTC.
+        jitter: By how much at most each time is delayed at random.
+
+    Raises:
+        SettingsRefused: `schedule` is neither.
+    """
+    seconds = int(jitter.total_seconds()) or None
+    try:
+        if len(schedule.split()) > 1:
+            trigger = CronTrigger.from_crontab(schedule, timezone=UTC)
+            trigger.jitter = seconds
+            return trigger
+        every = parse_duration(schedule)
+    except ValueError as error:
+        reason = f"{error}; or write the five fields of a crontab, e.g. `*/5 * * * *`"
+        raise SettingsRefused("settings", setting, schedule, reason) from error
+    if not isinstance(every, timedelta) or every < _SHORTEST:
+        raise SettingsRefused("settings", setting, schedule, f"at least {_SHORTEST.total_seconds():.0f}s")
+    return IntervalTrigger(seconds=int(every.total_seconds()), jitter=seconds, timezone=UTC)
+
+
+class Daemon:
+    """Runs the jobs over one open database.
+
+    Args:
+        services: What it runs.
+        settings: When it does.
+        parameters: Makes the policy's parameters for one sweep.
+
+    Raises:
+        SettingsRefused: a schedule cannot be read.
+    """
+
+    def __init__(self, services: Services, settings: Settings, parameters: Callable[[], PolicyParameters]) -> None:
+        self._services = services
+        self._settings = settings
+        self._parameters = parameters
+        self._daemon_id = new_id()
+        self._stop = Event()
+        # Jobs that delete wait for each other here, rather than find each other's lease taken.
+        self._scheduler: Any = BackgroundScheduler(
+            executors={_DELETING: ThreadPoolExecutor(1), _LIGHT: ThreadPoolExecutor(1)},
+            job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+            timezone=UTC,
+        )
+        self._add("sweep", settings.sweep_schedule, self._sweep, _DELETING)
+        self._add("purge", settings.purge_schedule, self._purge, _DELETING)
+        self._add("catch_up", settings.catch_up_schedule, self._catch_up, _LIGHT)
+        beat = IntervalTrigger(seconds=BEAT_EVERY.seconds, timezone=UTC)
+        self._scheduler.add_job(self._beat, beat, id="heartbeat", executor=_LIGHT)
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT; then finish the batch in hand. Call it in the process's main thread.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached at the start. Later on that is logged and tried again.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        self._services.heartbeats.begin(self._daemon_id, software_version(), BEAT_EVERY)
+        logger.info("daemon %s started on %s", self._daemon_id, self._services.database.url)
+        self._scheduler.start()
+        self._stop.wait()
+        logger.info("daemon %s ends after the batch in hand", self._daemon_id)
+        self._scheduler.shutdown(wait=True)
+        try:
+            self._services.heartbeats.end(self._daemon_id)
+        except QuotaError as failure:
+            logger.warning("the heartbeat cannot be removed: %s", failure)
+        logger.info("daemon %s ended", self._daemon_id)
+
+    def _add(self, name: str, schedule: str, work: Callable[[], None], executor: str) -> None:
+        trigger = trigger_of(f"{name}_schedule", schedule, self._settings.schedule_jitter)
+        first = {"next_run_time": datetime.now(UTC)} if isinstance(trigger, IntervalTrigger) else {}
+        self._scheduler.add_job(self._guarded, trigger, args=[name, work], id=name, executor=executor, **first)
+
+    def _guarded(self, name: str, work: Callable[[], None]) -> None:
+        """Run a job; whatever goes wrong in it, the daemon goes on, and says so."""
+        if self._stop.is_set():
+            return
+        error: str | None = None
+        try:
+            work()
+        except LeaseHeld as held:
+            logger.debug("%s skipped: %s", name, held)
+            return
+        except QuotaError as failure:
+            error = str(failure)
+            logger.error("%s failed: %s", name, failure)  # noqa: TRY400 - it explains itself
+        except Exception as failure:
+            error = f"{type(failure).__name__}: {failure}"
+            logger.exception("%s failed by a fault of ours", name)
+        try:
+            self._services.heartbeats.note(self._daemon_id, name, error)
+        except QuotaError as failure:
+            logger.warning("the heartbeat cannot be written: %s", failure)
+
+    def _beat(self) -> None:
+        try:
+            self._services.heartbeats.beat(self._daemon_id, BEAT_EVERY)
+        except QuotaError as failure:
+            logger.warning("the heartbeat cannot be written: %s", failure)
+
+    def _order(self) -> SweepOrder:
+        return SweepOrder(self._parameters(), self._settings.trash_retention, self._settings.lease_term)
+
+    def _sweep(self) -> None:
+        experiment_ids = self._services.queries.experiment_ids()
+        report = self._services.sweeper.sweep(experiment_ids, self._order(), should_stop=self._stop.is_set)
+        _log("sweep", report)
+
+    def _purge(self) -> None:
+        experiment_ids = self._services.queries.experiment_ids()
+        report = self._services.sweeper.purge(experiment_ids, self._order(), should_stop=self._stop.is_set)
+        _log("purge", report)
+
+    def _catch_up(self) -> None:
+        for experiment_id in self._services.queries.experiment_ids():
+            if self._stop.is_set():
+                return
+            self._services.queries.catch_up([experiment_id])
+
+
+def _log(job: str, report: SweepReport) -> None:
+    tally = report.tally
+    if report.sweep_id is not None:
+        counts = {
+            "decided": tally.decided,
+            "evicted": tally.evicted,
+            "purged": tally.purged,
+            "freed_bytes": tally.freed_bytes,
+            "failed": tally.failed,
+            "cancelled": tally.cancelled,
+            "missing": len(tally.missing),
+        }
+        said = ", ".join(f"{name} {number}" for name, number in counts.items())
+        logger.info("%s %s: %s", job, report.sweep_id, said, extra={"job": job, "sweep_id": report.sweep_id, **counts})
+    for uri in tally.missing:
+        logger.warning("missing: there is nothing at %s, where a trial has saved a checkpoint", uri)
+    for error in tally.errors:
+        logger.error("%s: %s", job, error)
+    for experiment_id, reason in report.untrusted.items():
+        logger.error("experiment %s is not swept: %s", experiment_id, reason)
+    for experiment_id in report.exceeded:
+        held = ", ".join(f"{number} {reason}" for reason, number in report.held_back[experiment_id].items())
+        logger.warning("experiment %s is still above its limit: it holds %s", experiment_id, held)

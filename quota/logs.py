@@ -1,0 +1,30 @@
+"""What the processes say while they work: to standard error, as text for people or one JSON object a line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+_TEXT = "%(asctime)s %(levelname)s %(message)s"
+_FIELDS = "%(asctime)s %(levelname)s %(name)s %(message)s"
+
+
+def configure(form: Literal["text", "json"], level: str) -> None:
+    """Say where messages go. What libraries say is shown from warnings on.
+
+    Args:
+        form: `text`, or `json` for one object a line.
+        level: From which level on ours are shown.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    if form == "json":
+        from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only those who want it wait for it
+
+        names = {"asctime": "time", "levelname": "level", "name": "logger"}
+        handler.setFormatter(JsonFormatter(_FIELDS, rename_fields=names))
+    else:
+        handler.setFormatter(logging.Formatter(_TEXT))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    for name in ("quota", "quota_local", "quota_s3"):
+        logging.getLogger(name).setLevel(level.upper())
