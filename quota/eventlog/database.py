@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pysqlite3
@@ -45,6 +46,7 @@ _SESSION_TIMEOUTS = {
     "lock_timeout": _BUSY_TIMEOUT_SECONDS,
     "idle_in_transaction_session_timeout": _IDLE_TIMEOUT_SECONDS,
 }
+_LOOK_AGAIN_SECONDS = 0.01
 _LOCK_NOT_AVAILABLE = "55P03"
 SUPPORTED = ("sqlite", "postgresql")
 
@@ -262,6 +264,20 @@ def _postgresql_engine(url: URL) -> Engine:
     return engine
 
 
+def _use_wal(connection: Any) -> None:  # noqa: ANN401 - the driver's own class
+    """Switch to a write-ahead log, which SQLite refuses without waiting while another process does the same."""
+    deadline = monotonic() + _BUSY_TIMEOUT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except pysqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > deadline:
+                raise
+            sleep(_LOOK_AGAIN_SECONDS)
+        else:
+            return
+
+
 def _sqlite_engine(url: URL, *, query_only: bool) -> Engine:
     engine = create_engine(url, module=pysqlite3, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
 
@@ -269,7 +285,7 @@ def _sqlite_engine(url: URL, *, query_only: bool) -> Engine:
     def configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own class
         # The driver is not to begin transactions by itself: it would begin them deferred.
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode = WAL")
+        _use_wal(connection)
         # With NORMAL a power cut can lose the intent of a deletion that has happened.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA recursive_triggers = ON")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 
+import pysqlite3
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
@@ -88,3 +89,24 @@ def test_a_recorder_that_says_nothing_keeps_nobody_waiting(postgresql_url: str) 
             freeze(frozen, other)
         with EventLog(frozen).locked(["x"]):
             pass
+
+
+def test_a_new_database_that_another_process_makes_ready_is_waited_for(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    other = pysqlite3.connect(make_url(sqlite_url).database, isolation_level=None)
+    other.execute("CREATE TABLE something (number INTEGER)")
+    other.execute("BEGIN EXCLUSIVE")
+
+    def end_the_other(seconds: float) -> None:
+        waits.append(seconds)
+        if other.in_transaction:
+            other.execute("COMMIT")
+
+    monkeypatch.setattr("quota.eventlog.database.sleep", end_the_other)
+    monkeypatch.setattr("quota.eventlog.database._BUSY_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("quota.eventlog.database.monotonic", lambda: 0.0)
+    with closing(other), closing(Database(sqlite_url)) as database, database.read() as connection:
+        assert connection.execute(text("SELECT count(*) FROM something")).scalar() == 0
+    assert len(waits) == 1

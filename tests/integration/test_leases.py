@@ -296,7 +296,7 @@ def test_the_server_ends_a_transaction_that_says_nothing(postgresql_url: str) ->
             lease.require(connection)
             assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "1min"
         with database.write() as connection:
-            assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "0"
+            assert connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "5min"
 
 
 def test_the_command_line_leaves_a_sweep_that_runs_alone(
