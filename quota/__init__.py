@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         TrialStarted,
         TrialStopped,
     )
-    from quota.errors import BadInput, DatabaseUnavailable, QuotaError
+    from quota.errors import BadInput, DatabaseUnavailable, NotFound, QuotaError, StateRefused
     from quota.eventlog.log import Receipt
     from quota.services.recording import LoadableCheckpoint
 
@@ -43,9 +43,11 @@ __all__ = [
     "ExperimentRegistered",
     "LoadableCheckpoint",
     "NewEvent",
+    "NotFound",
     "Quota",
     "QuotaError",
     "Receipt",
+    "StateRefused",
     "TrialCompleted",
     "TrialFailed",
     "TrialPaused",
@@ -61,9 +63,11 @@ _HOMES = {
     "DatabaseUnavailable": "quota.errors",
     "ExperimentHandle": "quota.client",
     "LoadableCheckpoint": "quota.services.recording",
+    "NotFound": "quota.errors",
     "Quota": "quota.client",
     "QuotaError": "quota.errors",
     "Receipt": "quota.eventlog.log",
+    "StateRefused": "quota.errors",
     "connect": "quota.client",
 }
 _HOME_OF_EVENTS = "quota.domain.events"
@@ -75,3 +79,8 @@ def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever the module defines
         return getattr(import_module(_HOMES.get(name, _HOME_OF_EVENTS)), name)
     message = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(message)
+
+
+def __dir__() -> list[str]:
+    """Show what there is to load."""
+    return sorted(__all__)

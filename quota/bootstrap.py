@@ -65,7 +65,8 @@ def open_store(root_uri: str) -> CheckpointStore:
     try:
         factory = found[0].load()
     except ImportError as error:
-        raise StoreError(f"store {root_uri}: its adapter cannot be loaded: {error}") from error
+        advice = f"install what it needs: pip install 'checkpoint-quota[{scheme}]'"
+        raise StoreError(f"store {root_uri}: its adapter cannot be loaded: {error}; {advice}") from error
     return cast("CheckpointStore", factory(root_uri))
 
 

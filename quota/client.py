@@ -35,25 +35,27 @@ from quota.eventlog.database import parse_url, sqlite_path
 from quota.eventlog.log import Receipt
 from quota.services.ids import new_id
 from quota.services.recording import LoadableCheckpoint
-from quota.settings import default_actor
+from quota.settings import load_settings
 
 
-def connect(url: str = "sqlite:///quota.db", *, actor: str | None = None) -> Quota:
+def connect(url: str | None = None, *, actor: str | None = None) -> Quota:
     """Open a database for recording; use the answer as a context manager.
 
     A SQLite file that does not exist yet, or is empty, is made ready. A PostgreSQL database is made ready by its
     owner, with `ckpt-quota db upgrade`.
 
     Args:
-        url: SQLAlchemy URL: `sqlite:///quota.db` or `postgresql+psycopg://user@host/name`.
-        actor: In whose name events are recorded; `user@host` by default.
+        url: SQLAlchemy URL: `sqlite:////var/lib/quota/quota.db` or `postgresql+psycopg://user@host/name`. By default
+            that of the settings, as for the command line.
+        actor: In whose name events are recorded; by default that of the settings, or `user@host`.
 
     Raises:
         SettingsRefused: the URL is refused.
         DatabaseUnavailable: the database cannot be reached.
         SchemaMismatch: the database's schema is older or newer than this software.
     """
-    return Quota(url, actor or default_actor())
+    settings = load_settings(database=url, actor=actor)
+    return Quota(settings.database, settings.actor)
 
 
 class Quota(AbstractContextManager["Quota"]):

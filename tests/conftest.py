@@ -79,4 +79,4 @@ def s3_environment(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     # A session reads what boto3 knows of S3 anew, which takes longer than most tests do.
-    monkeypatch.setattr("boto3.session.Session", lambda: s3_server.session)
+    monkeypatch.setattr("quota_s3.clients._session", lambda: s3_server.session)

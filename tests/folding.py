@@ -104,7 +104,8 @@ class Story:
         return self.decide_on(checkpoint, checkpoint.size_bytes if size_bytes is None else size_bytes)
 
     def decide_on(self, checkpoint: Checkpoint, size_bytes: int) -> str:
-        decision_id = str(uuid.UUID(int=10**6 + len(self.events)))
+        # No two decisions of any experiments share an id.
+        decision_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.state.experiment_id}/{len(self.events)}"))
         self.add(
             EvictionDecided(
                 decision_id=decision_id,

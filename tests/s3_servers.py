@@ -58,6 +58,10 @@ class S3Server:
     @cached_property
     def client(self) -> S3Client:
         """What the tests themselves look and write by: a store has its own."""
+        return self.new_client()
+
+    def new_client(self) -> S3Client:
+        """Make one more client."""
         return self.session.client(
             "s3",
             endpoint_url=self.endpoint_url,

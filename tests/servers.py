@@ -46,11 +46,6 @@ class PostgresqlServer:
         finally:
             self.drop_database(url)
 
-    def forget_power_cuts(self) -> None:
-        """Let commits not wait for the disk: what tests kill are our processes, and never the machine."""
-        self._administer("ALTER SYSTEM SET fsync = off")
-        self._administer("SELECT pg_reload_conf()")
-
     def _administer(self, statement: str) -> None:
         engine = sa.create_engine(self.admin_url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with engine.connect() as connection:
@@ -90,9 +85,7 @@ def running_postgresql() -> Iterator[PostgresqlServer]:
             raise RuntimeError("PostgreSQL did not start; its error is on standard error")
         url = sa.make_url(uri).set(drivername="postgresql+psycopg")
         try:
-            server = PostgresqlServer(admin_url=url.render_as_string(hide_password=False))
-            server.forget_power_cuts()
-            yield server
+            yield PostgresqlServer(admin_url=url.render_as_string(hide_password=False))
         finally:
             # Said in so many words, as a forked child may still hold the pipe open.
             guardian.communicate("stop\n")

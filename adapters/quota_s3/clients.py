@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError
+from botocore.loaders import Loader
 
 from quota.errors import StoreError
 from quota_s3.parallel import WORKERS
@@ -33,9 +36,7 @@ def make_client(bucket: str, settings: BucketSettings) -> S3Client:
         max_pool_connections=WORKERS,
     )
     try:
-        client = boto3.session.Session().client(
-            "s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config
-        )
+        client = _session().client("s3", endpoint_url=settings.endpoint_url, region_name=settings.region, config=config)
     except (BotoCoreError, ValueError) as error:
         advice = "set QUOTA_S3_ENDPOINT_URL and QUOTA_S3_REGION, or what boto3 reads (AWS_REGION, ~/.aws/config)"
         raise StoreError(f"bucket {bucket}: no client can be made: {error}; {advice}") from error
@@ -43,6 +44,20 @@ def make_client(bucket: str, settings: BucketSettings) -> S3Client:
     if owner is not None:
         client.meta.events.register("before-parameter-build.s3", _OwnerNamed(owner))
     return client
+
+
+@cache
+def _loader() -> Loader:
+    """Return what reads the description of S3, which takes ten times as long as all else about a client."""
+    loader: Loader = botocore.session.get_session().get_component("data_loader")
+    return loader
+
+
+def _session() -> boto3.session.Session:
+    """Return a session of its own, so that credentials are looked for anew."""
+    session = botocore.session.get_session()
+    session.register_component("data_loader", _loader())
+    return boto3.session.Session(botocore_session=session)
 
 
 class _OwnerNamed:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, print_table
+from quota.cli.session import DatabaseOption, JsonOption, duration_text, opened, print_json, print_table
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -68,7 +68,13 @@ def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None
         with opened(database) as (services, settings):
             checks.append(("database", True, f"{services.database.url}: {services.database.server_version()}"))
             checks.append(("schema", True, "at the migrations' head"))
-            checks.append(("settings", True, f"policy {settings.policy}, trash kept for {settings.trash_retention}"))
+            checks.append(
+                (
+                    "settings",
+                    True,
+                    f"policy {settings.policy}, trash kept for {duration_text(settings.trash_retention)}",
+                )
+            )
             deployment = services.administration.look()
             checks.append(("sweeps", True, _sweeps(services, len(deployment.sweeps))))
             checks += [_described(heartbeat) for heartbeat in services.heartbeats.look()]

@@ -151,8 +151,16 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[obje
     for row in rows:
         table.add_row(*(shown(value) for value in row))
     screen, needed = console(), _natural_width(table)
-    if not screen.is_terminal or needed <= screen.width:
-        screen.print(table, width=None if screen.is_terminal else needed, crop=False)
+    if not screen.is_terminal:
+        # Nobody looks, so nothing is cut off, and no line ends in blanks.
+        with screen.capture() as captured:
+            screen.width = needed
+            screen.print(table, crop=False)
+        # Click would put `?` for what the locale cannot spell.
+        sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+        return
+    if needed <= screen.width:
+        screen.print(table, crop=False)
         return
     width = max(map(len, columns))
     if title:

@@ -160,6 +160,8 @@ def _scored(
         ratio,
         parameters.approx_steps,
     )
+    if state.registered.finished_at is not None:
+        probabilities = np.zeros_like(probabilities)
     return [
         _of(
             checkpoint,

@@ -12,7 +12,8 @@ from quota.domain.events import RECORDER_EVENTS, Event
 
 _HEADING = """# Events in the wire form
 
-What `ckpt-quota ingest` reads and `ckpt-quota audit export` writes: one JSON object a line, UTF-8, with the fields
+What `ckpt-quota ingest` reads: one JSON object a line, UTF-8. `ckpt-quota audit export` writes the same form, with the
+events of sweeps besides, which nobody may send. The fields are
 
 | field | meaning |
 | --- | --- |

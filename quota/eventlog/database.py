@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 import pysqlite3
@@ -46,7 +46,6 @@ _SESSION_TIMEOUTS = {
     "lock_timeout": _BUSY_TIMEOUT_SECONDS,
     "idle_in_transaction_session_timeout": _IDLE_TIMEOUT_SECONDS,
 }
-_LOOK_AGAIN_SECONDS = 0.01
 _LOCK_NOT_AVAILABLE = "55P03"
 SUPPORTED = ("sqlite", "postgresql")
 
@@ -179,6 +178,8 @@ def _is_of_the_database(error: DBAPIError) -> bool:
 def _reason(error: DBAPIError) -> str:
     """Return what the driver said in its first line, and what to do about it where that is known."""
     said = (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
+    if "unable to open" in said:
+        return f"{said}; is there such a directory, and may this user write there?"
     if "is full" in said or "disk I/O" in said:
         return f"{said}; free some space on its disk, and keep the database on another one than the checkpoints"
     if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
@@ -209,6 +210,9 @@ def parse_url(url: str) -> URL:
         raise SettingsRefused("database", "url", shown, f"{backend} is not supported; {advice}")
     if backend == "postgresql":
         return parsed.set(drivername="postgresql+psycopg")
+    if parsed.host is not None:
+        reason = "a SQLite URL has three slashes before a relative path, and four before an absolute one"
+        raise SettingsRefused("database", "url", shown, f"{reason}; {advice}")
     path = sqlite_path(parsed)
     if path is None:
         raise SettingsRefused("database", "url", shown, f"the log must outlive the process; {advice}")
@@ -270,10 +274,13 @@ def _use_wal(connection: Any) -> None:  # noqa: ANN401 - the driver's own class
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-        except pysqlite3.OperationalError as error:
+        except connection.OperationalError as error:
             if "locked" not in str(error) or monotonic() > deadline:
                 raise
-            sleep(_LOOK_AGAIN_SECONDS)
+            with suppress(connection.OperationalError):
+                # This does wait for the other one.
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
         else:
             return
 

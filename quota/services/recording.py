@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
@@ -18,6 +20,7 @@ from quota.domain.events import (
 )
 from quota.domain.experiment import Trial
 from quota.domain.identifiers import event_id_problem, id_problem
+from quota.domain.locations import parse_location
 from quota.domain.refusal import Refusal, RefusalKind
 from quota.domain.wire import MAX_EVENT_BYTES, recheck
 from quota.errors import StateRefused
@@ -40,6 +43,19 @@ class LoadableCheckpoint:
 
     uri: str
     resource: int
+
+    @property
+    def path(self) -> Path:
+        """Where it lies on this host's disks.
+
+        Raises:
+            ValueError: it lies elsewhere.
+        """
+        location = parse_location(self.uri)
+        if location.scheme != "file":
+            message = f"checkpoint {self.uri} lies on no local disk; load it by its `uri`"
+            raise ValueError(message)
+        return Path("/", *(os.fsdecode(component) for component in location.components))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from crash.driver import Driver, url_maker
+from crash.driver import Driver, medium_maker, url_maker
 from crash.faults import POINTS
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ SELDOM = frozenset(
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_what_holds_after_a_kill_at_any_point(kind: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
-        driver = Driver(url_maker(kind, tmp_path, stack), tmp_path / "disks", seed=7)
-        for point in POINTS:
+        driver = Driver(url_maker(kind, tmp_path, stack), medium_maker("local", stack), tmp_path / "disks", seed=7)
+        for point in POINTS["local"]:
             driver.at_point(point, tries=4 if point in SELDOM else 20)
         for _ in range(RANDOM_KILLS):
             driver.at_random(0.5)
     assert driver.summary.violations == []
-    assert set(POINTS) - SELDOM - set(driver.summary.killed) == set()
+    assert set(POINTS["local"]) - SELDOM - set(driver.summary.killed) == set()

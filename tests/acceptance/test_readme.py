@@ -10,10 +10,15 @@ from pathlib import Path
 from acceptance.readme import block
 
 
+def environment(directory: Path) -> dict[str, str]:
+    return {**os.environ, "QUOTA_DATABASE": f"sqlite:///{directory}/quota.db"}
+
+
 def command(directory: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "quota.cli", *arguments],
         cwd=directory,
+        env=environment(directory),
         capture_output=True,
         text=True,
         check=False,
@@ -31,13 +36,13 @@ def test_python_example(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", block("python-example")],
         cwd=tmp_path,
-        env=dict(os.environ),
+        env=environment(tmp_path),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "load file:///scratch/hpo/trial-7\n"
+    assert done.stdout == "load /scratch/hpo/trial-7\n"
     assert "resnet-asha" in command(tmp_path, "experiment", "list")
     assert command(tmp_path, "sweep") == ""
     exported = command(tmp_path, "audit", "export", "resnet-asha")

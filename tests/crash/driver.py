@@ -14,21 +14,26 @@ import tempfile
 from collections import Counter
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle, product
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from crash.faults import POINTS, Fault
 from crash.invariants import broken
+from crash.media import LocalMedium, S3Medium
 from crash.scenario import Scenario, prepare
 from quota.bootstrap import SystemClock, assemble
 from quota.eventlog.database import Database
+from s3_servers import running_s3
 from servers import running_postgresql
 from support import create_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from crash.media import Medium
     from quota.bootstrap import Services
     from quota.services.stores import OpenStore
 
@@ -39,18 +44,17 @@ _CHECKED = 0.6
 
 @dataclass
 class Deployment:
-    """A database and a disk that outlive the processes that work on them."""
+    """A database and a disk or bucket that outlive the processes that work on them."""
 
     url: str
     folder: Path
+    medium: Medium
     kills: int = 0
     acknowledged: Path = field(init=False)
     forgotten: Path = field(init=False)
     violations: Path = field(init=False)
-    root: Path = field(init=False)
 
     def __post_init__(self) -> None:
-        self.root = self.folder / "root"
         self.acknowledged = self.folder / "acknowledged"
         self.forgotten = self.folder / "forgotten"
         self.violations = self.folder / "violations"
@@ -58,7 +62,7 @@ class Deployment:
             file.touch()
         create_schema(self.url)
         with self.services(Fault("", 0).open_store) as services:
-            prepare(services, self.root)
+            prepare(services, self.medium)
 
     @contextmanager
     def services(self, opener: OpenStore) -> Iterator[Services]:
@@ -71,13 +75,13 @@ class Deployment:
             fault.watch_commits(services)
             random = Random(seed)  # noqa: S311 - what is drawn again from a seed is the point
             files = (self.acknowledged, self.forgotten, self.violations)
-            Scenario(services, self.root, random, *files).run(ACTIONS)
+            Scenario(services, self.medium, random, *files).run(ACTIONS)
 
     def broken(self) -> list[str]:
         """Return what does not hold now."""
         with self.services(Fault("", 0).open_store) as services:
             noted = (set(file.read_text().split()) for file in (self.acknowledged, self.forgotten))
-            found = list(broken(services, self.root, *noted))
+            found = list(broken(services, self.medium, *noted))
         return found + self.violations.read_text().splitlines()
 
 
@@ -124,12 +128,16 @@ class Driver:
 
     Args:
         new_url: Makes an empty database.
+        new_medium: Makes a disk in a folder, or a bucket.
         folder: Where the disks are.
         seed: What all chance is drawn from.
     """
 
-    def __init__(self, new_url: Callable[[], str], folder: Path, seed: int) -> None:
+    def __init__(
+        self, new_url: Callable[[], str], new_medium: Callable[[Path], Medium], folder: Path, seed: int
+    ) -> None:
         self._new_url = new_url
+        self._new_medium = new_medium
         self._folder = folder
         self._random = Random(seed)  # noqa: S311 - what is drawn again from a seed is the point
         self._made = 0
@@ -173,28 +181,32 @@ class Driver:
             self._made += 1
             folder = self._folder / str(self._made)
             folder.mkdir(parents=True)
-            deployment = self._deployment = Deployment(self._new_url(), folder)
+            deployment = self._deployment = Deployment(self._new_url(), folder, self._new_medium(folder))
         deployment.kills += 1
         return deployment
 
 
 def main() -> None:
-    """Run all fault points and random kills on both databases, and print the counts as JSON."""
+    """Run all fault points and random kills on both databases and stores, and print the counts as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--random", type=int, default=100, help="how many kills at random times, for each database")
+    parser.add_argument("--random", type=int, default=100, help="how many kills at random times, for each pair")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append")
+    parser.add_argument("--store", choices=["local", "s3"], action="append")
     chosen = parser.parse_args()
     shown = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quota-crash-")))
-        for kind in chosen.database or ["sqlite", "postgresql"]:
-            driver = Driver(url_maker(kind, folder, stack), folder / kind, chosen.seed)
-            for point in POINTS:
+        pairs = product(chosen.database or ["sqlite", "postgresql"], chosen.store or ["local", "s3"])
+        for database, store in pairs:
+            name = f"{database}, {store}"
+            new_medium = medium_maker(store, stack)
+            driver = Driver(url_maker(database, folder, stack), new_medium, folder / name, chosen.seed)
+            for point in POINTS[store]:
                 driver.at_point(point)
             for _ in range(chosen.random):
-                driver.at_random(1.0)
-            shown[kind] = driver.summary.shown()
+                driver.at_random(1.0 if store == "local" else 3.0)
+            shown[name] = driver.summary.shown()
     sys.stdout.write(f"{json.dumps(shown, indent=2)}\n")
     sys.exit(any(one["violations"] for one in shown.values()))
 
@@ -205,6 +217,16 @@ def url_maker(kind: str, folder: Path, stack: ExitStack) -> Callable[[], str]:
         return stack.enter_context(running_postgresql()).create_database
     names = iter(range(10**6))
     return lambda: f"sqlite:///{folder}/{next(names)}.db"
+
+
+def medium_maker(kind: str, stack: ExitStack) -> Callable[[Path], Medium]:
+    """Return what makes disks, or prefixes in buckets that keep versions and that do not by turns."""
+    if kind == "local":
+        return lambda folder: LocalMedium(folder / "root")
+    server = stack.enter_context(running_s3())
+    os.environ |= server.environment()
+    buckets = cycle([server.create_bucket("versioned"), server.create_bucket("unversioned")])
+    return lambda folder: S3Medium(server, next(buckets), f"{folder.name}-{uuid4().hex[:8]}/hpo/")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from botocore.client import BaseClient
+
 from quota.bootstrap import Services, open_store
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from quota.eventlog.log import LockedStream
     from quota.ports import CheckpointStore
 
-STORE_CALLS = ("manifest", "trash", "restore", "purge", "trashed")
+STORE_CALLS = ("manifest", "trash", "restore", "require_purgeable", "purge", "trashed")
 SYSTEM_CALLS = ("rename", "mkdir", "unlink", "rmdir", "fsync")
 EVENTS = (
     "trial_started",
@@ -36,11 +38,27 @@ EVENTS = (
     "sweep_started",
     "sweep_finished",
 )
-POINTS = (
+REQUESTS = (
+    "PutObject",
+    "CopyObject",
+    "GetObject",
+    "DeleteObject",
+    "DeleteObjects",
+    "ListObjectsV2",
+    "ListObjectVersions",
+)
+_ANYWHERE = (
     *(f"{when} {call} of the store" for call in STORE_CALLS for when in ("before", "after")),
-    *(f"{when} {call} by the store" for call in SYSTEM_CALLS for when in ("before", "after")),
     *(f"{when} commit of {name}" for name in EVENTS for when in ("before", "after")),
 )
+POINTS = {
+    "local": (*_ANYWHERE, *(f"{when} {call} by the store" for call in SYSTEM_CALLS for when in ("before", "after"))),
+    "s3": (*_ANYWHERE, *(f"{when} {call} by the store" for call in REQUESTS for when in ("before", "after"))),
+}
+"""By the kind of store."""
+
+
+_request = getattr(BaseClient, "_make_api_call")  # noqa: B009 - it is not for us to call
 
 
 class Fault:
@@ -76,17 +94,22 @@ class Fault:
         return store
 
     def _within(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """Make the system calls of one call of the store points; what a trial does is none."""
+        """Make the system calls and the requests of one call of the store points; what a trial does is none."""
+
+        def requesting(client: BaseClient, operation: str, parameters: Any) -> Any:  # noqa: ANN401 - those of the call
+            return self.around(f"{operation} by the store", _request)(client, operation, parameters)
 
         def wrapper(*args: Any, **keywords: Any) -> Any:  # noqa: ANN401 - those of the call
             real = {name: getattr(os, name) for name in SYSTEM_CALLS}
             try:
                 for name, function in real.items():
                     setattr(os, name, self.around(f"{name} by the store", function))
+                setattr(BaseClient, "_make_api_call", requesting)  # noqa: B010 - what all requests go through
                 return call(*args, **keywords)
             finally:
                 for name, function in real.items():
                     setattr(os, name, function)
+                setattr(BaseClient, "_make_api_call", _request)  # noqa: B010
 
         return wrapper
 

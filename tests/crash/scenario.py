@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from quota.client import ExperimentHandle
@@ -24,8 +21,10 @@ from quota.errors import StateRefused, StoreError
 from quota.services.sweep_run import SweepOrder
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from random import Random
 
+    from crash.media import Medium
     from quota.bootstrap import Services
     from quota.domain.experiment import ExperimentState, Trial
 
@@ -35,35 +34,20 @@ AT_ONCE = SweepOrder(PolicyParameters(policy="by_level"), timedelta())
 KEEP = SweepOrder(PolicyParameters(), timedelta(hours=1))
 
 
-def prepare(services: Services, root: Path) -> None:
+def prepare(services: Services, medium: Medium) -> None:
     """Register the experiment, and allow deletion where it writes."""
-    root.mkdir()
-    (root / "canary").write_text("not ours")
-    services.administration.add_store(root.as_uri())
+    medium.prepare()
+    services.administration.add_store(medium.root_uri)
     services.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=4, low=3))
     ExperimentHandle(services, "tuner", EXPERIMENT).record(
         ExperimentRegistered(mode="min", rung_levels=LEVELS, promotion_quantiles=(0.5, 0.5, 0.5), max_resource=27)
     )
 
 
-def place_of(uri: str) -> Path:
-    """Return where a checkpoint lies on this disk."""
-    return Path(uri.removeprefix("file://"))
-
-
 def look(services: Services) -> ExperimentState:
     """Return the state that the log adds up to."""
     with services.database.read() as connection:
         return services.projector.look(connection, EXPERIMENT)
-
-
-def written(place: Path) -> dict[str, object] | None:
-    """Return what a trial wrote at a place; None where there is nothing."""
-    try:
-        found: dict[str, object] = json.loads((place / "weights").read_text())
-    except FileNotFoundError:
-        return None
-    return found
 
 
 @dataclass
@@ -77,7 +61,7 @@ class Scenario:
     """
 
     services: Services
-    root: Path
+    medium: Medium
     random: Random
     acknowledged: Path
     forgotten: Path
@@ -104,9 +88,10 @@ class Scenario:
         if level is None:
             self.handle.trial_completed(trial.trial_id)
             return
-        place = self.root / f"trial-{trial.trial_id}" / self.random.choice("aab")
-        number = self._write(place, trial.trial_id, level)
-        saved = CheckpointSaved(trial_id=trial.trial_id, uri=place.as_uri(), size_bytes=1, resource=level)
+        uri = self.medium.uri(trial.trial_id, self.random.choice("aab"))
+        number = self.random.getrandbits(60)
+        self.medium.write(uri, {"trial": trial.trial_id, "resource": level, "number": number})
+        saved = CheckpointSaved(trial_id=trial.trial_id, uri=uri, size_bytes=1, resource=level)
         metric = self.random.random()
         payloads = [
             TrialReported(trial_id=trial.trial_id, resource=level, metric=metric),
@@ -135,7 +120,7 @@ class Scenario:
 
     def check_loadable(self, trial_id: str, uri: str) -> None:
         """Note it where a promised checkpoint cannot be loaded."""
-        found = written(place_of(uri))
+        found = self.medium.read(uri)
         if found is None or found["trial"] != trial_id:
             with self.violations.open("a") as noted:
                 noted.write(f"trial {trial_id} was promised {uri}, and found {found}\n")
@@ -160,16 +145,17 @@ class Scenario:
                 return
 
     def lose(self, state: ExperimentState) -> None:
-        """Delete a paused trial's folder behind everybody's back, and sometimes say so."""
+        """Delete what a paused trial has written behind everybody's back, and sometimes say so."""
         trial = self._one(state, "paused")
         if trial is None or self.random.random() < 0.7:
             return
         lost = [state.checkpoints[uri] for uri in state.trial_uris.get(trial.trial_id, [])]
         with self.forgotten.open("a") as noted:
             for checkpoint in lost:
-                found = written(place_of(checkpoint.uri))
+                found = self.medium.read(checkpoint.uri)
                 noted.write(f"{checkpoint.uri}\n{found['number'] if found else ''}\n")
-        shutil.rmtree(self.root / f"trial-{trial.trial_id}", ignore_errors=True)
+        for checkpoint in lost:
+            self.medium.lose(checkpoint.uri)
         if self.random.random() < 0.5:
             for checkpoint in lost:
                 self.handle.checkpoint_missing(trial.trial_id, location=checkpoint.uri)
@@ -177,12 +163,3 @@ class Scenario:
     def _one(self, state: ExperimentState, status: str) -> Trial | None:
         found = [trial for trial in state.trials.values() if trial.status == status]
         return self.random.choice(found) if found else None
-
-    def _write(self, place: Path, trial_id: str, resource: int) -> int:
-        """Write a checkpoint as a careful trial does, so that it is whole at any moment."""
-        place.mkdir(parents=True, exist_ok=True)
-        number = self.random.getrandbits(60)
-        fresh = self.root / f".new-{trial_id}"
-        fresh.write_text(json.dumps({"trial": trial_id, "resource": resource, "number": number}))
-        fresh.replace(place / "weights")
-        return number

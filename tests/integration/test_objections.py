@@ -12,14 +12,18 @@ from quota.domain.events import (
     CheckpointPinned,
     CheckpointSaved,
     Event,
+    ExperimentFinished,
+    PolicyParameters,
     TrialCompleted,
     TrialFailed,
     TrialPaused,
     TrialResumed,
+    TrialStarted,
     TrialStopped,
 )
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.services.recording import LoadableCheckpoint
+from quota.services.sweep_run import SweepOrder
 from quota.testing.memory_store import MemoryStore
 from support import create_schema
 from sweeps import AT_ONCE, DAY, KEEP, SIZE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of
@@ -54,6 +58,7 @@ def killed_sweep(sweeps: Sweeps, step: str) -> None:
     sweeps.store.hook = silent
 
 
+SYNE_TUNE = SweepOrder(PolicyParameters(), timedelta())
 ENDS = [TrialCompleted(trial_id="2"), TrialStopped(trial_id="2"), TrialFailed(trial_id="2")]
 
 
@@ -256,3 +261,24 @@ def test_a_superseded_one_that_somebody_writes_to_is_left_alone_though_its_trial
     assert report.tally.decided == 0
     assert report.held_back == {"x": {"in_use": 1, "pinned": 2}}
     assert sweeps.store.contents(uri_of("2")) == {"weights": b"again"}
+
+
+def test_what_a_killed_tuner_left_running_counts_no_more_once_its_experiment_is_finished(sweeps: Sweeps) -> None:
+    sweeps.prepare(3, high=1, low=1)
+    sweeps.resume("1")
+    sweeps.send(TrialStarted(trial_id="9"))
+    with sweeps.services.sweeper.running(SYNE_TUNE) as run:
+        plan = run.plan("x")
+        assert plan is not None
+        assert plan.shortfall == 1
+    sweeps.send(ExperimentFinished())
+    with sweeps.services.sweeper.running(SYNE_TUNE) as run:
+        plan = run.plan("x")
+        assert plan is not None
+        assert [(one.resume_probability, one.score) for one in plan.scored] == [(0.0, 0.0)] * 2
+    assert sweeps.sweep(AT_ONCE).exceeded == []
+    state = sweeps.state()
+    assert [state.trials[trial_id].status for trial_id in ("1", "9")] == ["stopped"] * 2
+    # What the first one had been promised is an ended trial's now, and is kept.
+    assert sweeps.store.contents(uri_of("1")) is not None
+    sweeps.check_settled()

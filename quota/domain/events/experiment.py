@@ -67,6 +67,6 @@ class ExperimentRegistered(Event, frozen=True, kw_only=True):
 
 
 class ExperimentFinished(Event, frozen=True, kw_only=True):
-    """An experiment has ended; none of its trials will be resumed."""
+    """An experiment has ended: trials that still run count as stopped, and none will be resumed."""
 
     TYPE: ClassVar[str] = "experiment_finished"

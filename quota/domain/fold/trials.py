@@ -64,6 +64,10 @@ def _finished(state: ExperimentState, event: RecordedEvent, _: ExperimentFinishe
         return
     experiment.finished_at = event.occurred_at
     state.touched.experiment = True
+    # Their tuner may have been killed, and nobody else says that they run no more.
+    for trial in [one for one in state.trials.values() if one.status == "running"]:
+        trial.promised_uri = None
+        set_trial_status(state, trial, "stopped")
 
 
 def _started(state: ExperimentState, event: RecordedEvent, payload: TrialStarted) -> None:

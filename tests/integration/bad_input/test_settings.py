@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import quota
 from bad_input import event, experiment, send
 from integration.local_store.house import failing, succeeds
 from quota.domain.events import LimitSet, PolicyParameters
@@ -246,3 +247,20 @@ def test_store_beside_the_database(sqlite_url: str, tmp_path: Path) -> None:
 def test_every_refusal_is_of_the_family() -> None:
     assert issubclass(SettingsRefused, BadInput)
     assert not issubclass(StoreError, BadInput)
+
+
+def test_a_sqlite_url_with_too_few_slashes() -> None:
+    with pytest.raises(SettingsRefused, match="three slashes before a relative path"):
+        Database("sqlite://var/lib/quota.db")
+
+
+def test_python_takes_the_settings_of_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUOTA_DATABASE", f"sqlite:///{tmp_path}/elsewhere.db")
+    with quota.connect() as db:
+        db.register_experiment("x", mode="min", rung_levels=[1], promotion_quantiles=[0.5], max_resource=9)
+    assert (tmp_path / "elsewhere.db").exists()
+
+
+def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseUnavailable, match="is there such a directory"):
+        quota.connect(f"sqlite:///{tmp_path}/nowhere/quota.db")
