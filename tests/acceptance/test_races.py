@@ -1,0 +1,17 @@
+"""Resumes and sweeps in five processes; `python -m crash.races` runs more of the same, and prints the counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from crash.races import race
+
+RACES = 150
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_resume_always_wins_or_knows(kind: str) -> None:
+    counts = race(kind, RACES, seed=3)
+    assert counts["violations"] == 0
+    assert counts["races"] == RACES
+    assert min(counts["promised"], counts["from_scratch"]) >= RACES // 10
