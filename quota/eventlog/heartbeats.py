@@ -54,10 +54,13 @@ class Heartbeats:
         self._holder = holder
 
     def begin(self, daemon_id: str, software_version: str, every: timedelta) -> None:
-        """Say that a daemon has started, and forget those that have been silent for a week."""
+        """Say that a daemon has started. Forget those that have ended on this host, or been silent for a week."""
         with self._database.write() as connection:
             now = self._database.now(connection)
             connection.execute(delete(heartbeats).where(heartbeats.c.beat_at < now - _FORGOTTEN_AFTER))
+            for other in connection.execute(select(heartbeats.c.daemon_id, heartbeats.c.process)).all():
+                if has_ended(other.process):
+                    connection.execute(delete(heartbeats).where(heartbeats.c.daemon_id == other.daemon_id))
             row = {
                 "daemon_id": daemon_id,
                 "holder": self._holder,
