@@ -92,6 +92,8 @@ def require_as_logged(log: EventLog, connection: Connection, state: ExperimentSt
         trial = state.trials[trial_id]
         # A trial that has ended stays so, and later news of its end does not say how it ended.
         by_log = status.get(trial_id, "unknown")
+        if by_log == "running" and state.registered.finished_at is not None:
+            by_log = "stopped"
         if by_log != trial.status and not (trial.has_ended and by_log not in {"running", "paused"}):
             raise _diverged(state, f"trial {trial_id} is {trial.status} by its row, and {by_log} by the log")
         for uri in state.trial_uris.get(trial_id, []):

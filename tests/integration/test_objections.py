@@ -282,3 +282,15 @@ def test_what_a_killed_tuner_left_running_counts_no_more_once_its_experiment_is_
     # What the first one had been promised is an ended trial's now, and is kept.
     assert sweeps.store.contents(uri_of("1")) is not None
     sweeps.check_settled()
+
+
+def test_an_experiment_that_is_finished_while_the_plan_is_listed_is_no_contradiction(sweeps: Sweeps) -> None:
+    sweeps.prepare(1, high=9, low=9)
+    sweeps.send(TrialStarted(trial_id="9"))
+    for place in ("-a", "-b"):
+        sweeps.save("9", place)
+    sweeps.limit("experiments", 2, 2)
+    sweeps.store.hook = once("before manifest", lambda: sweeps.send(ExperimentFinished()))
+    report = sweeps.sweep(AT_ONCE)
+    assert (report.untrusted, report.tally.decided) == ({}, 0)
+    sweeps.check_settled()
