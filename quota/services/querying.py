@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import TextClause, select, text
 
 from quota.domain.identifiers import DEPLOYMENT_STREAM, id_problem
 from quota.errors import NotFound
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
+from quota.eventlog.tables import streams
 from quota.projections.projector import Projector
+from quota.projections.tables import projected_streams
 
 Answer = list[dict[str, Any]]
 
@@ -76,10 +78,20 @@ class Queries:
             raise NotFound(f"experiment {named(experiment_id)}: there is none; `ckpt-quota experiment list` lists them")
 
     def catch_up(self, experiment_ids: Sequence[str]) -> None:
-        """Write what recorders have appended since to the projections' tables."""
-        for experiment_id in experiment_ids:
+        """Write what recorders have appended since to the projections' tables; where that is nothing, take no lock."""
+        for experiment_id in self._behind(experiment_ids):
             with self._projector.locked([experiment_id]) as locked:
                 self._projector.store(locked[experiment_id])
+
+    def _behind(self, experiment_ids: Sequence[str]) -> list[str]:
+        """Return those whose tables do not reflect the whole of their streams, in the order given."""
+        query = select(streams.c.experiment_id).join(
+            projected_streams, projected_streams.c.experiment_id == streams.c.experiment_id
+        )
+        with self._database.read() as connection:
+            found = connection.execute(query.where(projected_streams.c.position == streams.c.position)).scalars()
+            caught_up = set(found)
+        return [experiment_id for experiment_id in experiment_ids if experiment_id not in caught_up]
 
     def ask(self, query: str, **parameters: object) -> Answer:
         """Run a query of this module."""

@@ -74,3 +74,14 @@ def test_the_newest_that_lies_there_goes_before_a_newer_one_that_does_not(sweeps
     assert newest("x", "1") == uri_of("1")
     sweeps.send(CheckpointMissing(trial_id="1", uri=uri_of("1")))
     assert newest("x", "1") == uri_of("1", "-later")
+
+
+def test_who_only_looks_waits_for_no_writer(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries = sweeps.services.queries
+    queries.catch_up(["x"])
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeps.services.projector, "locked", lambda _: pytest.fail("it takes a lock"))
+        queries.catch_up(["x"])
+    sweeps.pause_more("77")
+    queries.catch_up(["x"])
+    assert len(queries.ask(INVENTORY, experiment_id="x")) == 4
