@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -157,8 +158,19 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - checked by the se
             raise SettingsRefused(
                 f"settings file {path}", name, first["input"], f"no such key; known are {known}"
             ) from error
-        message = first["msg"].removeprefix("Value error, ")
+        message = _in_words(name, first)
         raise SettingsRefused("settings", name, first["input"], message) from error
+
+
+def _in_words(name: str, error: ErrorDetails) -> str:
+    """Say why a value is refused; the bounds of durations as people write them."""
+    field = Settings.model_fields.get(name)
+    for bound, words in (("ge", "at least"), ("le", "at most")):
+        limits = [getattr(one, bound, None) for one in (field.metadata if field else ())]
+        if bound in error.get("ctx", {}) and any(isinstance(limit, timedelta) for limit in limits):
+            seconds = next(limit.total_seconds() for limit in limits if isinstance(limit, timedelta))
+            return f"{words} {seconds:.0f}s"
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _refuse_unreadable(path: Path | None) -> None:

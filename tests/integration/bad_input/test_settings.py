@@ -264,3 +264,12 @@ def test_python_takes_the_settings_of_the_command_line(tmp_path: Path, monkeypat
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DatabaseUnavailable, match="is there such a directory"):
         quota.connect(f"sqlite:///{tmp_path}/nowhere/quota.db")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [("lease_term", "0", "at least 1s"), ("trash_retention", timedelta(days=99_999), "at most 3153600000s")],
+)
+def test_bounds_of_durations_are_said_in_words(name: str, value: object, says: str) -> None:
+    with pytest.raises(SettingsRefused, match=f"`{name}` is .*{says}"):
+        load_settings(**{name: value})
