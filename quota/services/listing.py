@@ -97,11 +97,11 @@ class Lister:
                 break
             if self.obstacle(candidate.uri) is None:
                 self._lease.keep()
-                self._look_at(candidate, place, listing, others)
+                self._look_at(plan.experiment_id, candidate, place, listing, others)
         listing.is_complete = len(listing.found) == len(plan.evictions)
         return listing
 
-    def _look_at(self, candidate: Candidate, place: int, listing: Listing, others: Others) -> None:
+    def _look_at(self, experiment_id: str, candidate: Candidate, place: int, listing: Listing, others: Others) -> None:
         uri, key = candidate.uri, (candidate.uri, candidate.saved_position)
         root = self._stores.root_of(uri) or uri
         known = self._found.get(key)
@@ -115,7 +115,8 @@ class Lister:
             return
         try:
             manifest = self._lease.keeping(lambda: store.manifest(uri))
-            self._lease.keeping(lambda: self._aliases.require_none(uri, others, store))
+            self._lease.keeping(lambda: self._aliases.require_none(experiment_id, uri, others, store))
+            self._lease.keeping(lambda: self._require_successor(candidate, others))
         except CheckpointGone:
             listing.missing.append(candidate)
         except PathRefused as error:
@@ -130,6 +131,24 @@ class Lister:
             else:
                 self._found[key] = manifest
                 listing.found.append(Listed(candidate, place, manifest))
+
+    def _require_successor(self, candidate: Candidate, others: Others) -> None:
+        """Check that what has superseded a checkpoint is there indeed, where that can be seen.
+
+        Raises:
+            PathRefused: it is not, so that this one may be its trial's last.
+        """
+        successor = others.newest.get(candidate.trial_id, candidate.uri)
+        if candidate.reason != "superseded" or self._stores.root_of(successor) is None:
+            return
+        try:
+            self._stores.holding(successor).manifest(successor)
+        except CheckpointGone as error:
+            reason = f"its trial's later checkpoint {successor} is not at its place, so this one may be the last"
+            raise PathRefused("checkpoint", "uri", candidate.uri, reason) from error
+        except (StoreError, PathRefused):
+            # What cannot be seen is taken to be as the log says.
+            return
 
     def _count_refusal(self, root: str, error: StoreError) -> None:
         """Leave a store alone that refuses one thing after another: it is the store that is out of order."""

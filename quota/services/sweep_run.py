@@ -308,7 +308,7 @@ class SweepRun:
         """Return the decision, if what was planned and listed without the lock still holds under it."""
         candidate = listed.candidate
         root = self.stores.root_of(candidate.uri)
-        if root is None or not _may_be_claimed(state, candidate, listed.manifest):
+        if root is None or not _may_be_claimed(state, plan, candidate, listed.manifest):
             return None
         return EvictionDecided(
             decision_id=new_id(),
@@ -353,11 +353,16 @@ def _objection(state: ExperimentState, candidate: Candidate) -> CancelReason | N
     return objection(state, candidate.uri, candidate.saved_position, candidate.reason)
 
 
-def _may_be_claimed(state: ExperimentState, candidate: Candidate, manifest: Manifest) -> bool:
-    """Tell whether a candidate may still be evicted."""
+def _may_be_claimed(state: ExperimentState, plan: Plan, candidate: Candidate, manifest: Manifest) -> bool:
+    """Tell whether a candidate may still be evicted.
+
+    What its trial has saved since the plan was made has not been compared with it: it may be the same place.
+    """
     checkpoint = state.checkpoints[candidate.uri]
+    own = (state.checkpoints[uri] for uri in state.trial_uris[candidate.trial_id])
     return (
         checkpoint.state == "stored"
+        and all(one.saved_position <= plan.state_position for one in own)
         and _objection(state, candidate) is None
         and not is_in_use(candidate, manifest, checkpoint.saved_at)
     )

@@ -136,7 +136,7 @@ def test_odd_arguments(folder: Path, arguments: list[str | bytes], named: str) -
     ("name", "value", "said"),
     [
         ("QUOTA_LEASE_TERM", "999999999d", "at most 36500 days"),
-        ("QUOTA_LEASE_TERM", "0", "greater than or equal to"),
+        ("QUOTA_LEASE_TERM", "0", "at least 1s"),
         ("QUOTA_ACTOR", "\u202e", "invisible or bidirectional"),
     ],
 )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import selectors
 import subprocess
 import sys
@@ -76,9 +77,15 @@ def race(kind: str, races: int, seed: int) -> dict[str, int]:
                 LimitSet(scope="experiments", measure="checkpoints", high=half, low=half - 4)
             )
         command = [sys.executable, "-m", "crash.races", "--url", url, "--root", str(root)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         sweepers = [
             stack.enter_context(
-                subprocess.Popen([*command, "--role", "sweeper"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                subprocess.Popen(
+                    [*command, "--role", "sweeper"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env=environment,
+                )
             )
             for _ in range(SWEEPERS)
         ]
@@ -90,6 +97,7 @@ def race(kind: str, races: int, seed: int) -> dict[str, int]:
                         *("--races", str(races // TUNERS + (number < races % TUNERS)), "--seed", str(seed)),
                     ],
                     stdout=subprocess.PIPE,
+                    env=environment,
                 )
             )
             for number in range(TUNERS)

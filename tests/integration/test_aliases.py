@@ -8,7 +8,7 @@ import pytest
 
 from quota.domain.events import CheckpointMissing, CheckpointSaved, ExperimentRegistered, TrialPaused, TrialStarted
 from support import create_schema
-from sweeps import AT_ONCE, SIZE, Sweeps, sweeps_over, uri_of
+from sweeps import AT_ONCE, SIZE, Sweeps, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,3 +83,61 @@ def test_what_only_ends_in_the_same_name_is_another_place(sweeps: Sweeps) -> Non
     sweeps.limit("experiments", 1, 1)
     assert sweeps.sweep(AT_ONCE).tally.failed == 0
     assert sweeps.store.contents(uri_of("2")) is None
+
+
+@pytest.mark.parametrize("owner", ["2", "3"])
+@pytest.mark.parametrize(("place", "inner"), [("memory://store/2/", "memory://link/2/step-5/")])
+def test_what_lies_within_a_place_under_another_name_is_kept(
+    sweeps: Sweeps, owner: str, place: str, inner: str
+) -> None:
+    sweeps.pause_more("3")
+    sweeps.store.add_name(f"{place}step-5/", inner)
+    sweeps.resume(owner)
+    sweeps.send(saved(owner, inner), TrialPaused(trial_id=owner, level=3, metric=0.5))
+    sweeps.limit("experiments", 1, 1)
+    report = sweeps.sweep(AT_ONCE)
+    assert sweeps.store.contents(place) is not None
+    assert any(f"it is the same place as {inner}" in error for error in report.tally.errors)
+
+
+def test_another_trial_s_place_under_a_name_that_ends_otherwise_is_kept(sweeps: Sweeps) -> None:
+    best = "memory://store/best/"
+    sweeps.store.add_name(uri_of("2"), best)
+    sweeps.experiment_id = "y"
+    sweeps.send(
+        ExperimentRegistered(mode="min", rung_levels=(1,), promotion_quantiles=(0.5,), max_resource=9),
+        TrialStarted(trial_id="warm"),
+        saved("warm", best),
+    )
+    sweeps.services.queries.catch_up(["y"])
+    sweeps.experiment_id = "x"
+    sweeps.limit("experiments", 1, 1)
+    sweeps.sweep(AT_ONCE)
+    assert sweeps.store.contents(uri_of("2")) is not None
+
+
+def test_what_its_trial_saves_while_the_plan_is_listed_is_not_taken_along(sweeps: Sweeps) -> None:
+    def resolve_meanwhile(step: str, uri: str) -> None:
+        if (step, uri) == ("before manifest", uri_of("2")):
+            sweeps.store.hook = silent
+            sweeps.store.add_name(uri_of("2"), ELSEWHERE)
+            sweeps.resume("2")
+            sweeps.send(saved("2", ELSEWHERE), TrialPaused(trial_id="2", level=3, metric=0.5))
+
+    sweeps.store.hook = resolve_meanwhile
+    sweeps.limit("experiments", 1, 1)
+    assert sweeps.sweep(AT_ONCE).tally.decided == 0
+    assert sweeps.store.contents(uri_of("2")) is not None
+
+
+def test_a_superseded_one_whose_successor_is_gone_from_the_disk_is_kept(sweeps: Sweeps) -> None:
+    sweeps.resume("2")
+    sweeps.save("2", "-later", resource=3)
+    sweeps.send(TrialPaused(trial_id="2", level=3, metric=0.5))
+    sweeps.store.remove_checkpoint(uri_of("2", "-later"))
+    sweeps.limit("experiments", 2, 2)
+    sweeps.sweep(AT_ONCE)
+    told = sweeps.resume("2", 3).checkpoint
+    assert told is not None
+    assert told.uri == uri_of("2")
+    assert sweeps.store.contents(uri_of("2")) is not None
