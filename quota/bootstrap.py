@@ -17,6 +17,7 @@ from quota.eventlog.leases import Leases
 from quota.eventlog.log import EventLog
 from quota.eventlog.schema import require_head
 from quota.ports import CheckpointStore, Clock, SparingStore
+from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
 from quota.projections.rebuild import Rebuilder
 from quota.services.administration import Administration
@@ -145,7 +146,7 @@ def assemble(
         administration=Administration(database, projector, appender, opener),
         rebuilder=Rebuilder(database, log),
         auditor=Auditor(database, log),
-        queries=Queries(database, log, projector),
+        queries=Queries(database, log, CatchUp(database, projector)),
         clock=clock,
         actor=actor,
     )

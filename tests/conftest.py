@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# The same examples on every run, so that a failure belongs to the change at hand. CI looks further.
-hypothesis.settings.register_profile("default", deadline=None, derandomize=True, print_blob=True)
-hypothesis.settings.register_profile(
-    "ci", parent=hypothesis.settings.get_profile("default"), derandomize=False, max_examples=300
-)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+# The same examples on every run, so that a failure belongs to the change at hand. To look further: pytest
+# --hypothesis-profile=explore, as often as one likes.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=2_000, print_blob=True)
+hypothesis.settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ from quota.domain.events import (
     TrialResumed,
     TrialStarted,
 )
+from quota.domain.events.base import MAX_BYTES
 from quota.domain.experiment import Experiment, ExperimentState, Trial
 from quota.domain.refusal import Refusal, RefusalKind
 
@@ -113,6 +114,13 @@ def _save_refusal(state: ExperimentState, payload: CheckpointSaved) -> Refusal |
     if known is not None and known.trial_id != payload.trial_id:
         reason = f"this location belongs to trial {known.trial_id}; give each trial its own"
         return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
+    usage = state.usage
+    others = usage.stored_bytes + usage.claimed_bytes + usage.trashed_bytes
+    if known is not None and known.state in {"stored", "claimed"}:
+        others -= known.size_bytes
+    if others + payload.size_bytes > MAX_BYTES:
+        reason = f"the experiment's checkpoints have {others} bytes already, and may have at most {MAX_BYTES} in all"
+        return Refusal(RefusalKind.NUMBER, "size_bytes", payload.size_bytes, reason)
     return None
 
 

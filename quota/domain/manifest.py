@@ -28,6 +28,10 @@ CLOCKS_APART = timedelta(seconds=2)
 """How far the clocks of a trial and of its file system may differ."""
 
 
+LARGEST_BYTES = 2**50
+"""What no checkpoint is larger than (1 PiB). Files with holes can claim any size, and sums of such overflow."""
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All entries of a checkpoint, sorted by path. Only what a manifest names is ever deleted.
 

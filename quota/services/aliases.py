@@ -11,10 +11,11 @@ from sqlalchemy import Connection, select
 
 from quota.domain.locations import Location, parse_location
 from quota.domain.plan import Plan
-from quota.errors import PathRefused
+from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.locations import locations_named_alike
 from quota.ports import CheckpointReader
+from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
 from quota.projections.tables import checkpoints
 
@@ -47,11 +48,13 @@ class Aliases:
     Args:
         database: Where the log and the projections are.
         projector: Says in which state the others are.
+        catching_up: Catches their tables up.
     """
 
-    def __init__(self, database: Database, projector: Projector) -> None:
+    def __init__(self, database: Database, projector: Projector, catching_up: CatchUp) -> None:
         self._database = database
         self._projector = projector
+        self._catching_up = catching_up
         self._places: dict[str, tuple[list[str], dict[str, list[Named]]]] = {}
 
     def others(self, plan: Plan) -> Others:
@@ -68,17 +71,24 @@ class Aliases:
             found[candidate.uri] = sorted(one for one in named if parse_location(one[1]).scheme == location.scheme)
         return Others(found, {trial_id: uris[-1] for trial_id, uris in of_trial.items()})
 
-    def require_none(self, experiment_id: str, uri: str, others: Others, store: CheckpointReader) -> None:
+    def require_none(self, experiment_id: str, uri: str, others: Others, root: str, store: CheckpointReader) -> None:
         """Check that no other checkpoint lies at a candidate's place, around or within it under another name.
+
+        What leads to the store's root, or to a directory around it, is a mistaken link and no checkpoint: it would
+        keep all of the store.
 
         Raises:
             PathRefused: one does.
             StoreError: that cannot be told.
         """
-        place = parse_location(store.place(uri))
+        place, root_place = parse_location(store.place(uri)), parse_location(store.place(root))
         likely = (one for one in others.by_uri[uri] if _overlap(place, parse_location(store.place(one[1]))))
         for other_experiment, other in (*likely, *self._overlapping(place, store)):
-            if (other_experiment, other) != (experiment_id, uri) and self._lies_there(other_experiment, other):
+            if (other_experiment, other) == (experiment_id, uri):
+                continue
+            if parse_location(store.place(other)).contains(root_place):
+                continue
+            if self._lies_there(other_experiment, other):
                 reason = (
                     f"it is the same place as {other} of experiment {other_experiment}, or overlaps it, and that would "
                     "go along with it; use one of the two names from now on, and record the other one as missing "
@@ -99,6 +109,7 @@ class Aliases:
             yield from named[key]
 
     def _all_places(self, scheme: str, store: CheckpointReader) -> tuple[list[str], dict[str, list[Named]]]:
+        self._catch_up()
         query = select(checkpoints.c.experiment_id, checkpoints.c.uri).where(
             checkpoints.c.state.in_(_LIES_THERE), checkpoints.c.uri.startswith(f"{scheme}://", autoescape=True)
         )
@@ -107,6 +118,14 @@ class Aliases:
             for row in connection.execute(query):
                 named[parse_location(store.place(row.uri)).key].append((row.experiment_id, row.uri))
         return sorted(named), dict(named)
+
+    def _catch_up(self) -> None:
+        for experiment_id in self._catching_up.behind():
+            try:
+                self._catching_up.experiment(experiment_id)
+            except (LogCorrupt, ProjectionDiverged):
+                # The sweep says so in that experiment's own turn; until it is mended, its tables are all there is.
+                continue
 
     @staticmethod
     def _of_trials(connection: Connection, plan: Plan) -> dict[str, list[str]]:

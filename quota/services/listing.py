@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from quota.domain.manifest import Manifest
+from quota.domain.manifest import LARGEST_BYTES, Manifest
 from quota.domain.plan import Obstacle, Plan
 from quota.domain.policies import Candidate
 from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError
@@ -115,7 +115,8 @@ class Lister:
             return
         try:
             manifest = self._lease.keeping(lambda: store.manifest(uri))
-            self._lease.keeping(lambda: self._aliases.require_none(experiment_id, uri, others, store))
+            _require_size(candidate, manifest)
+            self._lease.keeping(lambda: self._aliases.require_none(experiment_id, uri, others, root, store))
             self._lease.keeping(lambda: self._require_successor(candidate, others))
         except CheckpointGone:
             listing.missing.append(candidate)
@@ -155,6 +156,20 @@ class Lister:
         self._refusals[root] += not isinstance(error, CheckpointChanged)
         if self._refusals[root] == _REFUSALS_IN_A_ROW:
             self.failures[root] = f"store {root}: {_REFUSALS_IN_A_ROW} checkpoints in a row cannot be read; see above"
+
+
+def _require_size(candidate: Candidate, manifest: Manifest) -> None:
+    """Check that a checkpoint is no larger than a disk.
+
+    Raises:
+        PathRefused: its files say that they are.
+    """
+    if manifest.size_bytes > LARGEST_BYTES:
+        reason = (
+            f"its files add up to {manifest.size_bytes} bytes, and none is larger than {LARGEST_BYTES}; "
+            "look for files with holes"
+        )
+        raise PathRefused("checkpoint", "uri", candidate.uri, reason)
 
 
 def is_in_use(candidate: Candidate, manifest: Manifest, saved_at: datetime) -> bool:

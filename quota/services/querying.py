@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import TextClause, select, text
+from sqlalchemy import TextClause, text
 
 from quota.domain.identifiers import DEPLOYMENT_STREAM, id_problem
 from quota.errors import NotFound
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
-from quota.eventlog.tables import streams
-from quota.projections.projector import Projector
-from quota.projections.tables import projected_streams
+from quota.projections.catching_up import CatchUp
 
 Answer = list[dict[str, Any]]
 
@@ -54,13 +52,13 @@ class Queries:
     Args:
         database: Where they are.
         log: Says which streams there are.
-        projector: Catches the projections up first.
+        catching_up: Catches the projections up first.
     """
 
-    def __init__(self, database: Database, log: EventLog, projector: Projector) -> None:
+    def __init__(self, database: Database, log: EventLog, catching_up: CatchUp) -> None:
         self._database = database
         self._log = log
-        self._projector = projector
+        self._catching_up = catching_up
 
     def experiment_ids(self) -> list[str]:
         """Return the ids of all experiments, sorted."""
@@ -79,19 +77,7 @@ class Queries:
 
     def catch_up(self, experiment_ids: Sequence[str]) -> None:
         """Write what recorders have appended since to the projections' tables; where that is nothing, take no lock."""
-        for experiment_id in self._behind(experiment_ids):
-            with self._projector.locked([experiment_id]) as locked:
-                self._projector.store(locked[experiment_id])
-
-    def _behind(self, experiment_ids: Sequence[str]) -> list[str]:
-        """Return those whose tables do not reflect the whole of their streams, in the order given."""
-        query = select(streams.c.experiment_id).join(
-            projected_streams, projected_streams.c.experiment_id == streams.c.experiment_id
-        )
-        with self._database.read() as connection:
-            found = connection.execute(query.where(projected_streams.c.position == streams.c.position)).scalars()
-            caught_up = set(found)
-        return [experiment_id for experiment_id in experiment_ids if experiment_id not in caught_up]
+        self._catching_up.experiments(experiment_ids)
 
     def ask(self, query: str, **parameters: object) -> Answer:
         """Run a query of this module."""

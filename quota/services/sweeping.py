@@ -13,6 +13,7 @@ from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import ClockJumped, LogCorrupt, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
+from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
 from quota.services.aliases import Aliases
 from quota.services.appending import Appender
@@ -146,7 +147,12 @@ class Sweeper:
                 evictor=Evictor(self._appender, streams, stores, report.tally, should_stop),
                 stores=stores,
                 chains=self._chains,
-                lister=Lister(stores, lease, Aliases(self._database, self._projector), should_stop),
+                lister=Lister(
+                    stores,
+                    lease,
+                    Aliases(self._database, self._projector, CatchUp(self._database, self._projector)),
+                    should_stop,
+                ),
                 rescuer=self._rescuer,
                 healer=Healer(self._database, streams, stores),
                 order=order,

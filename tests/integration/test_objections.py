@@ -22,6 +22,7 @@ from quota.domain.events import (
     TrialStopped,
 )
 from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.manifest import LARGEST_BYTES, Manifest, ManifestEntry
 from quota.services.recording import LoadableCheckpoint
 from quota.services.sweep_run import SweepOrder
 from quota.testing.memory_store import MemoryStore
@@ -294,3 +295,14 @@ def test_an_experiment_that_is_finished_while_the_plan_is_listed_is_no_contradic
     report = sweeps.sweep(AT_ONCE)
     assert (report.untrusted, report.tally.decided) == ({}, 0)
     sweeps.check_settled()
+
+
+def test_what_says_that_it_is_larger_than_a_disk_is_kept(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweeps.prepare(2, high=1, low=1)
+    holes = Manifest.of([ManifestEntry(path="holes", size_bytes=LARGEST_BYTES + 1, version="1")])
+    listed = sweeps.store.manifest
+    monkeypatch.setattr(sweeps.store, "manifest", lambda uri: holes if uri == uri_of("2") else listed(uri))
+    report = sweeps.sweep(AT_ONCE)
+    assert report.tally.evicted == 1
+    assert any("look for files with holes" in error for error in report.tally.errors)
+    assert sweeps.store.contents(uri_of("2")) is not None

@@ -150,7 +150,12 @@ def test_sizes_at_the_ends_of_their_range(database_url: str) -> None:
             trial.ingest(
                 line(event("checkpoint_saved", {**SAVED, "uri": f"memory://store/{size}/", "size_bytes": size}))
             )
+        again = {**SAVED, "uri": f"memory://store/{2**63 - 1}/", "size_bytes": 2**63 - 1}
+        trial.ingest(line(event("checkpoint_saved", again)))
         assert trial.rows("SELECT size_bytes FROM checkpoints ORDER BY size_bytes") == [(0,), (2**63 - 1,)]
+        one_more = CheckpointSaved(**{**SAVED, "uri": "memory://store/more/", "size_bytes": 1})
+        reason = f"checkpoints have {2**63 - 1} bytes already, and may have at most {2**63 - 1} in all"
+        trial.refuses_event(NumberRefused, one_more, "field `size_bytes` is 1", reason)
 
 
 def test_levels_that_the_stream_does_not_allow(database_url: str) -> None:

@@ -1,0 +1,55 @@
+"""Writing what recorders have appended to the projections' tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.eventlog.database import Database
+from quota.eventlog.tables import streams
+from quota.projections.projector import Projector
+from quota.projections.tables import projected_streams
+
+
+class CatchUp:
+    """Catches the tables up; where nothing is behind, takes no lock.
+
+    Args:
+        database: Where they are.
+        projector: Folds what is new.
+    """
+
+    def __init__(self, database: Database, projector: Projector) -> None:
+        self._database = database
+        self._projector = projector
+
+    def experiment(self, experiment_id: str) -> None:
+        """Catch one experiment up.
+
+        Raises:
+            LogCorrupt: its stream contradicts itself.
+            ProjectionDiverged: its tables contradict its stream.
+        """
+        with self._projector.locked([experiment_id]) as locked:
+            self._projector.store(locked[experiment_id])
+
+    def experiments(self, experiment_ids: Sequence[str]) -> None:
+        """Catch those up that are behind. Raises what `experiment` does."""
+        wanted = set(experiment_ids)
+        for experiment_id in self.behind():
+            if experiment_id in wanted:
+                self.experiment(experiment_id)
+
+    def behind(self) -> list[str]:
+        """Return the experiments whose tables do not reflect the whole of their streams, sorted."""
+        query = (
+            select(streams.c.experiment_id)
+            .outerjoin(projected_streams, projected_streams.c.experiment_id == streams.c.experiment_id)
+            .where(streams.c.position > 0, streams.c.experiment_id != DEPLOYMENT_STREAM)
+            .where(projected_streams.c.position.is_distinct_from(streams.c.position))
+            .order_by(streams.c.experiment_id)
+        )
+        with self._database.read() as connection:
+            return list(connection.execute(query).scalars())
