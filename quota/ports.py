@@ -44,7 +44,7 @@ class CheckpointReader(Protocol):
         `uri` is any location of the store's scheme, below its root or not, and nothing need lie there.
 
         Raises:
-            StoreError: that cannot be told.
+            StoreError: that cannot be told, e.g. since this process may not look there.
         """
         ...
 

@@ -62,6 +62,10 @@ class WatchedStore(MemoryStore):
         self.hook("before manifest", uri)
         return super().manifest(uri)
 
+    def place(self, uri: str) -> str:
+        self.hook("before place", uri)
+        return super().place(uri)
+
     def trash(self, uri: str, claim_id: str, manifest: Manifest) -> None:
         self.hook("before trash", uri)
         super().trash(uri, claim_id, manifest)

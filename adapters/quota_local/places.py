@@ -10,8 +10,8 @@ from pathlib import Path
 from quota.domain.locations import file_location, parse_location
 from quota_local.boundary import Identity, identity
 
-# What this process cannot reach by any name is no place that it could evict from.
-_LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG})
+# Where this process may not look, a link may lead to what it could reach by another name.
+_LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
 class Places:

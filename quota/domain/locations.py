@@ -6,7 +6,7 @@ could be read in two ways (`..`, an empty component, another quoting) is refused
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
 from quota.domain.identifiers import TRASH_NAME, text_problem
@@ -38,11 +38,6 @@ class Location:
         path = "/".join(quote(component, safe=_PLAIN) for component in self.components)
         slash = "/" if self.is_prefix and self.components else ""
         return f"{self.scheme}://{self.authority}/{path}{slash}"
-
-    @property
-    def name(self) -> str:
-        """The last component, as the URI spells it; empty for a root."""
-        return quote(self.components[-1], safe=_PLAIN) if self.components else ""
 
     def contains(self, other: Location) -> bool:
         """Tell whether `other` is this location or lies below it."""
@@ -118,12 +113,6 @@ def parse_location(uri: str) -> Location:
     if problem is not None:
         raise ValueError(problem)
     return _parse(uri)
-
-
-def location_of_key(key: str) -> Location:
-    """Return the location that has this `key`."""
-    location = _parse(key)
-    return replace(location, is_prefix=location.scheme != "file")
 
 
 def file_location(path: bytes) -> Location:

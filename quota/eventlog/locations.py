@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, or_, select
 
-from quota.domain.locations import location_of_key, parse_location
+from quota.domain.locations import parse_location
 from quota.eventlog.tables import checkpoint_locations
 
 _LOCK = 0x71756F7461  # "quota"
@@ -48,18 +46,6 @@ def take_location(connection: Connection, experiment_id: str, trial_id: str, uri
         if (row.location, row.experiment_id, row.trial_id) != (location.key, experiment_id, trial_id):
             return Overlap(row.location, row.experiment_id, row.trial_id)
         return None
-    taken = {"location": location.key, "name": location.name, "experiment_id": experiment_id, "trial_id": trial_id}
+    taken = {"location": location.key, "experiment_id": experiment_id, "trial_id": trial_id}
     connection.execute(insert(table).values(taken))
     return None
-
-
-def locations_named_alike(connection: Connection, uris: Iterable[str]) -> dict[str, list[tuple[str, str]]]:
-    """Return, by the names that `uris` end in, the experiments and URIs of all locations that end in them."""
-    table = checkpoint_locations
-    names = sorted({parse_location(uri).name for uri in uris})
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for start in range(0, len(names), _NAMES_A_QUERY):
-        query = select(table).where(table.c.name.in_(names[start : start + _NAMES_A_QUERY]))
-        for row in connection.execute(query):
-            found[row.name].append((row.experiment_id, location_of_key(row.location).uri))
-    return found

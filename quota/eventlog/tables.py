@@ -68,14 +68,10 @@ checkpoint_locations = Table(
     "checkpoint_locations",
     metadata,
     Column("location", BytewiseText, primary_key=True),
-    Column("name", BytewiseText, nullable=False, index=True),
     Column("experiment_id", BytewiseText, nullable=False),
     Column("trial_id", Text, nullable=False),
 )
-"""Whose each location is, over all experiments: no two of them may overlap, or evicting one would take another.
-
-`name` is its last component: where a link leads to one directory under two names, that is mostly the same in both.
-"""
+"""Whose each location is, over all experiments: no two of them may overlap, or evicting one would take another."""
 
 leases = Table(
     "leases",

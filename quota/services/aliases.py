@@ -4,46 +4,72 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
 from quota.domain.locations import Location, parse_location
 from quota.domain.plan import Plan
-from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged
+from quota.domain.policies import Candidate
+from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, StoreError
 from quota.eventlog.database import Database
-from quota.eventlog.locations import locations_named_alike
 from quota.ports import CheckpointReader
 from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
-from quota.projections.tables import checkpoints
+from quota.projections.tables import checkpoints, projected_streams
 
 _LIES_THERE = ("stored", "claimed")
-_TRIALS_A_QUERY = 500
-
-Named = tuple[str, str]
-"""An experiment, and a URI that the log has of it."""
+_NAMES_A_QUERY = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Others:
-    """What a plan's candidates are to be compared with.
+class _Name(NamedTuple):
+    """One name that the log has of a place."""
 
-    Attributes:
-        by_uri: By a candidate's URI: locations that are likely to be the same place, though just recorded.
-        newest: By trial: its latest checkpoint that lies at its place.
-    """
+    experiment_id: str
+    trial_id: str
+    uri: str
 
-    by_uri: Mapping[str, Sequence[Named]]
-    newest: Mapping[str, str]
+
+class _Places:
+    """The places that names of one scheme lead to, in order."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, list[_Name]] = {}
+        self._keys: list[str] = []
+        self._is_sorted = True
+
+    def add(self, place: Location, name: _Name) -> None:
+        if place.key not in self._names:
+            self._names[place.key] = []
+            self._keys.append(place.key)
+            self._is_sorted = False
+        if name not in self._names[place.key]:
+            self._names[place.key].append(name)
+
+    def overlapping(self, place: Location, *, but_none_around: Location) -> Iterator[_Name]:
+        """Find what lies at, around or within `place`, leaving out what `but_none_around` lies in."""
+        if not self._is_sorted:
+            self._keys.sort()
+            self._is_sorted = True
+        left_out = {*but_none_around.ancestors(), but_none_around.key}
+        for key in (*place.ancestors(), place.key):
+            if key not in left_out:
+                yield from self._names.get(key, ())
+        for number in range(bisect_left(self._keys, place.key), len(self._keys)):
+            key = self._keys[number]
+            if not key.startswith(place.key):
+                return
+            if key != place.key:
+                yield from self._names[key]
 
 
 class Aliases:
     """Compares what is to be evicted in one sweep with what must not go along with it.
 
     A tuner that is restarted with resolved paths, or a link such as `latest`, gives one directory a second name; the
-    spellings do not overlap, so the log takes them for two checkpoints.
+    spellings do not overlap, so the log takes them for two checkpoints. Each name is followed once a sweep, and those
+    that may be the candidate's successor again for each candidate.
 
     Args:
         database: Where the log and the projections are.
@@ -55,98 +81,120 @@ class Aliases:
         self._database = database
         self._projector = projector
         self._catching_up = catching_up
-        self._places: dict[str, tuple[list[str], dict[str, list[Named]]]] = {}
+        self._distrusted: set[str] = set()
+        self._read_until: dict[str, int] = {}
+        self._unfollowed: dict[str, list[_Name]] = defaultdict(list)
+        self._unseen: dict[tuple[str, str], list[_Name]] = defaultdict(list)
+        self._places: dict[str, _Places] = defaultdict(_Places)
 
-    def others(self, plan: Plan) -> Others:
-        """Return the other checkpoints of the candidates' trials, and all locations that end in the same names."""
-        found: dict[str, list[Named]] = {}
-        with self._database.read() as connection:
-            of_trial = self._of_trials(connection, plan)
-            alike = locations_named_alike(connection, [candidate.uri for candidate in plan.evictions])
-        for candidate in plan.evictions:
-            own = (plan.experiment_id, candidate.uri)
-            siblings = [(plan.experiment_id, uri) for uri in of_trial.get(candidate.trial_id, ())]
-            location = parse_location(candidate.uri)
-            named = {*alike.get(location.name, ()), *siblings} - {own}
-            found[candidate.uri] = sorted(one for one in named if parse_location(one[1]).scheme == location.scheme)
-        return Others(found, {trial_id: uris[-1] for trial_id, uris in of_trial.items()})
-
-    def require_none(self, experiment_id: str, uri: str, others: Others, root: str, store: CheckpointReader) -> None:
-        """Check that no other checkpoint lies at a candidate's place, around or within it under another name.
-
-        What leads to the store's root, or to a directory around it, is a mistaken link and no checkpoint: it would
-        keep all of the store.
-
-        Raises:
-            PathRefused: one does.
-            StoreError: that cannot be told.
-        """
-        place, root_place = parse_location(store.place(uri)), parse_location(store.place(root))
-        likely = (one for one in others.by_uri[uri] if _overlap(place, parse_location(store.place(one[1]))))
-        for other_experiment, other in (*likely, *self._overlapping(place, store)):
-            if (other_experiment, other) == (experiment_id, uri):
-                continue
-            if parse_location(store.place(other)).contains(root_place):
-                continue
-            if self._lies_there(other_experiment, other):
-                reason = (
-                    f"it is the same place as {other} of experiment {other_experiment}, or overlaps it, and that would "
-                    "go along with it; use one of the two names from now on, and record the other one as missing "
-                    "(event checkpoint_missing)"
-                )
-                raise PathRefused("checkpoint", "uri", uri, reason)
-
-    def _overlapping(self, place: Location, store: CheckpointReader) -> Iterator[Named]:
-        """Find what lay at, around or within a place when the sweep first asked."""
-        if place.scheme not in self._places:
-            self._places[place.scheme] = self._all_places(place.scheme, store)
-        keys, named = self._places[place.scheme]
-        for key in (*place.ancestors(), place.key):
-            yield from named.get(key, ())
-        for key in keys[bisect_left(keys, place.key) :]:
-            if not key.startswith(place.key):
-                return
-            yield from named[key]
-
-    def _all_places(self, scheme: str, store: CheckpointReader) -> tuple[list[str], dict[str, list[Named]]]:
-        self._catch_up()
-        query = select(checkpoints.c.experiment_id, checkpoints.c.uri).where(
-            checkpoints.c.state.in_(_LIES_THERE), checkpoints.c.uri.startswith(f"{scheme}://", autoescape=True)
-        )
-        named: dict[str, list[Named]] = defaultdict(list)
-        with self._database.read() as connection:
-            for row in connection.execute(query):
-                named[parse_location(store.place(row.uri)).key].append((row.experiment_id, row.uri))
-        return sorted(named), dict(named)
-
-    def _catch_up(self) -> None:
+    def refresh(self) -> None:
+        """Read which checkpoints have been saved since the last time, in whatever experiment."""
         for experiment_id in self._catching_up.behind():
+            if experiment_id in self._distrusted:
+                continue
             try:
                 self._catching_up.experiment(experiment_id)
             except (LogCorrupt, ProjectionDiverged):
                 # The sweep says so in that experiment's own turn; until it is mended, its tables are all there is.
-                continue
+                self._distrusted.add(experiment_id)
+        with self._database.read() as connection:
+            heads = connection.execute(select(projected_streams.c.experiment_id, projected_streams.c.position))
+            grown = {row.experiment_id: row.position for row in heads if row.position > self._until(row.experiment_id)}
+            for experiment_ids in _parts(sorted(grown)):
+                self._read(connection, experiment_ids)
+        self._read_until.update(grown)
 
-    @staticmethod
-    def _of_trials(connection: Connection, plan: Plan) -> dict[str, list[str]]:
-        """Return where trials' checkpoints lie, the latest last."""
-        found: dict[str, list[str]] = defaultdict(list)
-        trial_ids = sorted({candidate.trial_id for candidate in plan.evictions})
-        for start in range(0, len(trial_ids), _TRIALS_A_QUERY):
-            query = select(checkpoints.c.trial_id, checkpoints.c.uri).where(
-                checkpoints.c.experiment_id == plan.experiment_id,
-                checkpoints.c.trial_id.in_(trial_ids[start : start + _TRIALS_A_QUERY]),
-                checkpoints.c.state.in_(_LIES_THERE),
-            )
-            for row in connection.execute(query.order_by(checkpoints.c.saved_position)):
-                found[row.trial_id].append(row.uri)
+    def newest(self, plan: Plan) -> dict[str, str]:
+        """Return, by candidates' trials, where the latest checkpoint of each lies."""
+        found: dict[str, str] = {}
+        with self._database.read() as connection:
+            for trial_ids in _parts(sorted({candidate.trial_id for candidate in plan.evictions})):
+                query = select(checkpoints.c.trial_id, checkpoints.c.uri).where(
+                    checkpoints.c.experiment_id == plan.experiment_id,
+                    checkpoints.c.trial_id.in_(trial_ids),
+                    checkpoints.c.state.in_(_LIES_THERE),
+                )
+                for row in connection.execute(query.order_by(checkpoints.c.saved_position)):
+                    found[row.trial_id] = row.uri
         return found
 
-    def _lies_there(self, experiment_id: str, uri: str) -> bool:
-        with self._database.read() as connection:
-            checkpoint = self._projector.look(connection, experiment_id).checkpoints.get(uri)
+    def require_none(
+        self, experiment_id: str, candidate: Candidate, newest: str, root: str, store: CheckpointReader
+    ) -> None:
+        """Check that no other checkpoint lies at a candidate's place, around or within it under another name.
+
+        What leads to the store's root, or to a directory around it, is a mistaken link and no checkpoint: it would
+        keep all of the store. Names that cannot be followed keep their own trial's checkpoints only, or one dead
+        mount would keep everything.
+
+        Args:
+            experiment_id: Whose the candidate is.
+            candidate: What is to be evicted.
+            newest: Where its trial's latest checkpoint lies.
+            root: The candidate's store's root.
+            store: The candidate's store.
+
+        Raises:
+            PathRefused: one does, or another one of the candidate's trial may.
+            StoreError: the candidate's own name cannot be followed.
+        """
+        place, root_place = parse_location(store.place(candidate.uri)), parse_location(store.place(root))
+        places = self._places[place.scheme]
+        self._follow(self._unfollowed.pop(place.scheme, []), store)
+        own = _Name(experiment_id, candidate.trial_id, candidate.uri)
+        # Links may have been set anew since; what a trial needs next is the last thing to lose by that.
+        suspects = [*self._unseen.pop(own[:2], []), *([own._replace(uri=newest)] if newest != own.uri else [])]
+        self._follow(suspects, store)
+        for other in places.overlapping(place, but_none_around=root_place):
+            if other != own and self._lies_there(other):
+                reason = (
+                    f"it is the same place as {other.uri} of experiment {other.experiment_id}, or overlaps it, and "
+                    "that would go along with it; use one of the two names from now on, and record the other one as "
+                    "missing (event checkpoint_missing)"
+                )
+                raise PathRefused("checkpoint", "uri", own.uri, reason)
+        for other in self._unseen.get(own[:2], ()):
+            if other != own and self._lies_there(other):
+                reason = (
+                    f"its trial's checkpoint {other.uri} may be the same place, and cannot be looked at; let this "
+                    "process look there, or record that one as missing (event checkpoint_missing)"
+                )
+                raise PathRefused("checkpoint", "uri", own.uri, reason)
+
+    def _until(self, experiment_id: str) -> int:
+        return self._read_until.get(experiment_id, 0)
+
+    def _read(self, connection: Connection, experiment_ids: list[str]) -> None:
+        """Read what was saved since. What lies in the trash may be put back, and what is missing may turn up."""
+        table = checkpoints.c
+        query = select(table.experiment_id, table.trial_id, table.uri, table.saved_position).where(
+            table.experiment_id.in_(experiment_ids),
+            table.state != "purged",
+            table.saved_position > min(self._until(experiment_id) for experiment_id in experiment_ids),
+        )
+        for row in connection.execute(query):
+            if row.saved_position > self._until(row.experiment_id):
+                name = _Name(row.experiment_id, row.trial_id, row.uri)
+                self._unfollowed[parse_location(row.uri).scheme].append(name)
+
+    def _follow(self, names: Iterable[_Name], store: CheckpointReader) -> None:
+        for name in names:
+            try:
+                place = store.place(name.uri)
+            except StoreError:
+                self._unseen[name[:2]].append(name)
+                place = name.uri
+            self._places[parse_location(place).scheme].add(parse_location(place), name)
+
+    def _lies_there(self, name: _Name) -> bool:
+        try:
+            with self._database.read() as connection:
+                checkpoint = self._projector.look(connection, name.experiment_id).checkpoints.get(name.uri)
+        except (LogCorrupt, ProjectionDiverged):
+            return True
         return checkpoint is not None and checkpoint.state in _LIES_THERE
 
 
-def _overlap(one: Location, other: Location) -> bool:
-    return one.contains(other) or other.contains(one)
+def _parts(names: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(names), _NAMES_A_QUERY):
+        yield names[start : start + _NAMES_A_QUERY]

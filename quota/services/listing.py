@@ -12,7 +12,8 @@ from quota.domain.plan import Obstacle, Plan
 from quota.domain.policies import Candidate
 from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease
-from quota.services.aliases import Aliases, Others
+from quota.ports import CheckpointReader
+from quota.services.aliases import Aliases
 from quota.services.stores import Stores
 
 _UNKNOWN = Manifest()
@@ -78,6 +79,7 @@ class Lister:
         self._should_stop = should_stop
         self._in_use: set[str] = set()
         self._found: dict[tuple[str, int], Manifest] = {}
+        self._gone: dict[str, bool] = {}
         self._refusals: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
 
@@ -91,33 +93,33 @@ class Lister:
     def list(self, plan: Plan) -> Listing:
         """Look at what a plan would evict."""
         listing = Listing()
-        others = self._aliases.others(plan)
+        if not plan.evictions:
+            return listing
+        self._aliases.refresh()
+        newest = self._aliases.newest(plan)
+        self._gone.clear()
         for place, candidate in enumerate(plan.evictions, start=1):
             if self._should_stop():
                 break
             if self.obstacle(candidate.uri) is None:
                 self._lease.keep()
-                self._look_at(plan.experiment_id, candidate, place, listing, others)
+                latest = newest.get(candidate.trial_id, candidate.uri)
+                self._look_at(plan.experiment_id, candidate, place, listing, latest)
         listing.is_complete = len(listing.found) == len(plan.evictions)
         return listing
 
-    def _look_at(self, experiment_id: str, candidate: Candidate, place: int, listing: Listing, others: Others) -> None:
-        uri, key = candidate.uri, (candidate.uri, candidate.saved_position)
+    def _look_at(self, experiment_id: str, candidate: Candidate, place: int, listing: Listing, newest: str) -> None:
+        uri = candidate.uri
         root = self._stores.root_of(uri) or uri
-        known = self._found.get(key)
-        if known is not None:
-            listing.found.append(Listed(candidate, place, known))
-            return
         try:
             store = self._stores.holding(uri)
         except (StoreError, PathRefused) as error:
             self.failures[root] = str(error)
             return
         try:
-            manifest = self._lease.keeping(lambda: store.manifest(uri))
-            _require_size(candidate, manifest)
-            self._lease.keeping(lambda: self._aliases.require_none(experiment_id, uri, others, root, store))
-            self._lease.keeping(lambda: self._require_successor(candidate, others))
+            manifest = self._manifest(candidate, store)
+            self._lease.keeping(lambda: self._aliases.require_none(experiment_id, candidate, newest, root, store))
+            self._lease.keeping(lambda: self._require_successor(candidate, newest))
         except CheckpointGone:
             listing.missing.append(candidate)
         except PathRefused as error:
@@ -130,26 +132,43 @@ class Lister:
             if is_in_use(candidate, manifest, candidate.saved_at):
                 self._in_use.add(uri)
             else:
-                self._found[key] = manifest
+                self._found[uri, candidate.saved_position] = manifest
                 listing.found.append(Listed(candidate, place, manifest))
 
-    def _require_successor(self, candidate: Candidate, others: Others) -> None:
+    def _manifest(self, candidate: Candidate, store: CheckpointReader) -> Manifest:
+        known = self._found.get((candidate.uri, candidate.saved_position))
+        if known is not None:
+            return known
+        manifest = self._lease.keeping(lambda: store.manifest(candidate.uri))
+        _require_size(candidate, manifest)
+        return manifest
+
+    def _require_successor(self, candidate: Candidate, newest: str) -> None:
         """Check that what has superseded a checkpoint is there indeed, where that can be seen.
 
         Raises:
             PathRefused: it is not, so that this one may be its trial's last.
         """
-        successor = others.newest.get(candidate.trial_id, candidate.uri)
-        if candidate.reason != "superseded" or self._stores.root_of(successor) is None:
-            return
+        if candidate.reason == "superseded" and self._is_gone(newest):
+            reason = f"its trial's later checkpoint {newest} is not at its place, so this one may be the last"
+            raise PathRefused("checkpoint", "uri", candidate.uri, reason)
+
+    def _is_gone(self, uri: str) -> bool:
+        if uri not in self._gone:
+            self._gone[uri] = self._looks_gone(uri)
+        return self._gone[uri]
+
+    def _looks_gone(self, uri: str) -> bool:
+        if self._stores.root_of(uri) is None:
+            return False
         try:
-            self._stores.holding(successor).manifest(successor)
-        except CheckpointGone as error:
-            reason = f"its trial's later checkpoint {successor} is not at its place, so this one may be the last"
-            raise PathRefused("checkpoint", "uri", candidate.uri, reason) from error
+            self._stores.holding(uri).manifest(uri)
+        except CheckpointGone:
+            return True
         except (StoreError, PathRefused):
             # What cannot be seen is taken to be as the log says.
-            return
+            return False
+        return False
 
     def _count_refusal(self, root: str, error: StoreError) -> None:
         """Leave a store alone that refuses one thing after another: it is the store that is out of order."""

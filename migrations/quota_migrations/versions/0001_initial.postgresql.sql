@@ -1,12 +1,9 @@
 CREATE TABLE checkpoint_locations (
     location TEXT COLLATE "C" NOT NULL,
-    name TEXT COLLATE "C" NOT NULL,
     experiment_id TEXT COLLATE "C" NOT NULL,
     trial_id TEXT NOT NULL,
     CONSTRAINT pk_checkpoint_locations PRIMARY KEY (location)
 )
---
-CREATE INDEX ix_checkpoint_locations_name ON checkpoint_locations (name)
 --
 CREATE TABLE checkpoints (
     experiment_id TEXT COLLATE "C" NOT NULL,

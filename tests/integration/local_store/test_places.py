@@ -72,14 +72,15 @@ def test_two_names_of_one_file_are_two_places(tmp_path: Path, real: Path, store:
     assert store.place(f"file://{tmp_path}/kept") != store.place(f"file://{real}/weights")
 
 
-def test_a_directory_that_nobody_may_look_into_is_taken_as_it_is_spelled(
+def test_what_lies_where_nobody_may_look_could_be_anywhere(
     tmp_path: Path, store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> os.stat_result:
         raise PermissionError(errno.EACCES, "closed")
 
     monkeypatch.setattr("pathlib.Path.stat", refuse)
-    assert store.place(f"file://{tmp_path}/closed/7") == f"file://{tmp_path}/closed/7"
+    with pytest.raises(StoreError, match="Permission denied"):
+        store.place(f"file://{tmp_path}/closed/7")
 
 
 def test_a_directory_that_is_mounted_twice_is_one_place(
