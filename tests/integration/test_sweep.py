@@ -71,7 +71,7 @@ def test_the_intent_is_in_the_log_before_the_store_is_asked(database_url: str) -
 
     def look(step: str, _about: str) -> None:
         # A connection of its own sees only what is committed.
-        if not step.startswith("before ") or step == "before manifest":
+        if step not in {"before trash", "before purge"}:
             return
         log = EventLog(other)
         with other.read() as connection:
