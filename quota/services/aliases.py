@@ -172,7 +172,7 @@ class Aliases:
             table.state != "purged",
             table.saved_position > min(self._until(experiment_id) for experiment_id in experiment_ids),
         )
-        for row in connection.execute(query):
+        for row in connection.execute(query.order_by(table.experiment_id, table.uri)):
             if row.saved_position > self._until(row.experiment_id):
                 name = _Name(row.experiment_id, row.trial_id, row.uri)
                 self._unfollowed[parse_location(row.uri).scheme].append(name)
