@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 from sqlalchemy import select
 
 from quota.domain.experiment import ExperimentState
+from quota.domain.identifiers import event_id_problem
 from quota.errors import PathRefused, StoreError
 from quota.eventlog.database import Database
 from quota.projections.tables import decisions
@@ -49,7 +50,8 @@ class Healer:
     def _ended(self, claims: Collection[str]) -> Iterator[tuple[str, str, str, int]]:
         """Find the decisions that have ended without anything in the trash."""
         columns = (decisions.c.experiment_id, decisions.c.decision_id, decisions.c.uri, decisions.c.checkpoint_position)
-        ordered = sorted(claims)
+        # Whoever may write to the trash may put anything there.
+        ordered = sorted(claim for claim in claims if event_id_problem(claim) is None)
         for start in range(0, len(ordered), _IDS_A_QUERY):
             ids = ordered[start : start + _IDS_A_QUERY]
             query = select(*columns).where(decisions.c.decision_id.in_(ids), decisions.c.outcome.in_(_ENDED))

@@ -250,6 +250,12 @@ def test_what_is_taken_for_missing_is_looked_for_in_the_trash(sweeps: Sweeps) ->
     sweeps.check_settled(open_decisions=1)
 
 
+def test_what_somebody_else_put_into_the_trash_is_left_alone(sweeps: Sweeps) -> None:
+    sweeps.store.trash(uri_of("1"), "nobodys", sweeps.store.manifest(uri_of("1")))
+    assert sweeps.sweep().tally.failed == 0
+    assert sweeps.store.trash_contents("nobodys") is not None
+
+
 def test_a_move_whose_record_is_not_committed_is_undone(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
     flush = sweeps.services.log.flush
 
