@@ -6,13 +6,14 @@ Stores are found through the entry-point group `quota.stores`: its name is a URI
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from quota.domain.manifest import Manifest
+from quota.domain.reconciliation import StoredItem
 from quota.errors import CheckpointChanged, shown_paths
 
 
@@ -34,6 +35,16 @@ class CheckpointReader(Protocol):
             PathRefused: `uri` is not strictly below the store's root, or what lies there is nothing that this
                 store may delete (a device, another file system, a way through a symbolic link …).
             CheckpointGone: there is nothing at `uri`.
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
+    def survey(self) -> Generator[StoredItem]:
+        """List all that lies below the root outside of the trash, page by page, each directory's contents in one piece.
+
+        What appears or vanishes meanwhile may be listed or not. What may not be looked into is listed with its problem.
+
+        Raises:
             StoreError: the store cannot be reached or read.
         """
         ...

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from quota.domain.manifest import Manifest
+from quota.domain.reconciliation import StoredItem
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.ports import Marks, require_same
 from quota_local.boundary import status_or_none
@@ -20,6 +21,7 @@ from quota_local.moving import move_in, move_out, settle
 from quota_local.places import Places
 from quota_local.purging import purge_entry, require_purgeable
 from quota_local.roots import OpenRoot, Root
+from quota_local.surveying import survey
 from quota_local.trashing import claim_name, claims_in, existing_trash, made_trash
 from quota_local.walking import Spot
 from quota_local.way import parent_of, spelled
@@ -76,6 +78,16 @@ class LocalStore:
             parent_of(root.fd, components, root.boundary, subject) as parent_fd,
         ):
             return manifest_of(_found(root, parent_fd, components[-1], subject))
+
+    def survey(self) -> Generator[StoredItem]:
+        """List all that lies below the root outside of the trash. Symbolic links are listed, never followed.
+
+        Raises:
+            PathRefused: another directory has taken the root's place.
+            StoreError: the root cannot be reached or read.
+        """
+        with failures_named(self._uri, "list what lies in it"), self._root.opened() as root:
+            yield from survey(root)
 
     def place(self, uri: str) -> str:
         """Return where `uri` really leads: links are followed, and a directory that is mounted twice has one name.

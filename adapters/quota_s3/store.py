@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
 
 from quota.domain.manifest import Manifest
+from quota.domain.reconciliation import StoredItem
 from quota.errors import StoreError
 from quota.ports import Marks
 from quota_s3 import hiding, relocating
@@ -66,6 +68,17 @@ class S3Store:
         else:
             record, items = Record(), visible_of(self._bucket.histories(prefix).values())
         return manifest_of(_subject(uri), prefix, items, record)
+
+    def survey(self) -> Generator[StoredItem]:
+        """List all objects below the root that are visible, but for the trash's.
+
+        Raises:
+            StoreError: the bucket cannot be reached or read.
+        """
+        for item in self._bucket.objects(self._root.prefix):
+            path = item.key.removeprefix(self._root.prefix)
+            if path and not item.key.startswith(self._root.trash_prefix):
+                yield StoredItem(path=path.encode(), size_bytes=item.size_bytes, modified_at=item.modified_at)
 
     def place(self, uri: str) -> str:
         """Return `uri`: keys have one name."""

@@ -39,6 +39,11 @@ class Location:
         slash = "/" if self.is_prefix and self.components else ""
         return f"{self.scheme}://{self.authority}/{path}{slash}"
 
+    def spell_below(self, path: bytes) -> str:
+        """Return the URI of a path below this location, which need not be a location: keys may have any form."""
+        name = quote(path, safe=f"{_PLAIN}/")
+        return self.key + (name.removesuffix("/") if self.scheme == "file" else name)
+
     def contains(self, other: Location) -> bool:
         """Tell whether `other` is this location or lies below it."""
         return (

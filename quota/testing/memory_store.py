@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from urllib.parse import quote
+from datetime import UTC, datetime
+from urllib.parse import quote, unquote_to_bytes
 
 from quota.domain.locations import Location, parse_location
 from quota.domain.manifest import Manifest, ManifestEntry
+from quota.domain.reconciliation import StoredItem
 from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError, shown
 from quota.ports import Marks
 
 _CLAIM_ID = re.compile(r"[0-9a-z][0-9a-z_-]{0,127}")
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAIN = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
@@ -89,6 +91,15 @@ class MemoryStore:
         if files is None:
             raise CheckpointGone(f"checkpoint {uri}: there is nothing at this location")
         return _manifest_of(files)
+
+    def survey(self) -> Generator[StoredItem]:
+        """List all files, and the checkpoints that have none."""
+        for key, files in sorted(self._checkpoints.items()):
+            place = unquote_to_bytes(key.removeprefix(self._root.key))
+            yield StoredItem(path=place, size_bytes=0, modified_at=_LONG_AGO)
+            for path, file in files.items():
+                size, modified_at = len(file.content), file.modified_at or _LONG_AGO
+                yield StoredItem(path=place + path.encode(), size_bytes=size, modified_at=modified_at)
 
     def place(self, uri: str) -> str:
         """Return where `uri` leads by `add_name`."""

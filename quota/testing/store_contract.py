@@ -52,6 +52,11 @@ def promised(kept: object, promise: str) -> None:
         raise AssertionError(f"{promise}: it is not so")
 
 
+def _files(store: CheckpointStore, *, in_order: bool = False) -> list[tuple[bytes, int]]:
+    listed = [(item.path, item.size_bytes) for item in store.survey() if not item.is_directory]
+    return listed if in_order else sorted(listed)
+
+
 class CheckpointStoreContract:
     """Inherit as `Test…`, and supply the two fixtures and two methods that raise `NotImplementedError` here."""
 
@@ -308,6 +313,33 @@ class CheckpointStoreContract:
         store.require_purgeable(CLAIM, manifest)
         promised(store.restore(uri, CLAIM), "it is still in the trash")
         expect(self.read_checkpoint(store, uri), FILES, "and whole")
+
+    def test_a_survey_lists_all_that_does_not_lie_in_the_trash(
+        self, store: CheckpointStore, uri: str, store_root_uri: str
+    ) -> None:
+        """Each file is listed once, with its size and its path below the root; what was trashed is not."""
+        self.write_checkpoint(
+            store, self.checkpoint_uri(store_root_uri, "experiment/trial-10"), {"mod%\u00e8le 1": b"1"}
+        )
+        store.mark(OTHER_CLAIM)
+        at_first = [("experiment/trial-10/mod%\u00e8le 1".encode(), 1)]
+        own = [(f"experiment/trial-1/{name}".encode(), len(content)) for name, content in FILES.items()]
+        expect(_files(store), sorted(at_first + own), "a survey lists every file")
+        store.trash(uri, CLAIM, store.manifest(uri))
+        expect(_files(store), at_first, "and nothing of the trash")
+        store.restore(uri, CLAIM)
+        expect(_files(store), sorted(at_first + own), "and what was restored")
+
+    def test_a_survey_lists_each_directory_in_one_piece(self, store: CheckpointStore, store_root_uri: str) -> None:
+        """What lies in one directory is listed in a row, also where other names sort in between."""
+        for name in ("a", "a-b", "a b", "a/c", "b/a", "b-"):
+            checkpoint = self.checkpoint_uri(store_root_uri, name.replace("/", "/x/").replace(" ", "%20"))
+            self.write_checkpoint(store, checkpoint, {f"{name[-1]}{number}/weights": b"w" for number in range(3)})
+        listed = [path for path, _ in _files(store, in_order=True)]
+        for depth in range(1, 5):
+            tops = [b"/".join(path.split(b"/")[:depth]) for path in listed if path.count(b"/") >= depth]
+            runs = [top for top, before in zip(tops, [b"", *tops], strict=False) if top != before]
+            expect(sorted(runs), sorted(set(runs)), "a directory is listed in one piece")
 
     def test_places_are_told_apart(self, store: CheckpointStore, uri: str, store_root_uri: str) -> None:
         """A name leads to one place, and another name to another, whether or not anything lies there."""
