@@ -21,10 +21,12 @@ from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
 from quota.projections.rebuild import Rebuilder
 from quota.services.administration import Administration
+from quota.services.adopting import Adopter
 from quota.services.appending import Appender
 from quota.services.auditing import Auditor
 from quota.services.planning import Planner
 from quota.services.querying import Queries
+from quota.services.reconciling import Reconciler
 from quota.services.recording import Recorder
 from quota.services.rescuing import Rescuer
 from quota.services.restoring import Restorer
@@ -84,6 +86,8 @@ class Services:
     heartbeats: Heartbeats
     sweeper: Sweeper
     restorer: Restorer
+    reconciler: Reconciler
+    adopter: Adopter
     administration: Administration
     rebuilder: Rebuilder
     auditor: Auditor
@@ -143,6 +147,8 @@ def assemble(
             database, projector, appender, opener, leases, rescuer, software_version(), trusts_no_clock=trusts_no_clock
         ),
         restorer=Restorer(database, projector, appender, opener),
+        reconciler=Reconciler(database, projector, appender, rescuer, opener, leases),
+        adopter=Adopter(database, projector, appender, opener),
         administration=Administration(database, projector, appender, opener),
         rebuilder=Rebuilder(database, log),
         auditor=Auditor(database, log),

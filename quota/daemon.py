@@ -1,4 +1,4 @@
-"""The daemon: sweeps, purges and catches up at its times, until it is told to end.
+"""The daemon: sweeps, purges, reconciles and catches up at its times, until it is told to end.
 
 APScheduler keeps its jobs in memory. What one process may do at a time is seen to by the database's lease, so that any
 number of daemons, and crons beside them, do no harm.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from threading import Event
@@ -21,6 +22,7 @@ from apscheduler.triggers.interval import IntervalTrigger
 from quota.bootstrap import Services, software_version
 from quota.domain.events import PolicyParameters
 from quota.errors import LeaseHeld, QuotaError, SettingsRefused
+from quota.services.findings import Finding, ReconcileOrder
 from quota.services.ids import new_id
 from quota.services.sweep_run import SweepOrder, SweepReport
 from quota.settings import Settings, parse_duration
@@ -29,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 BEAT_EVERY = timedelta(seconds=10)
 _SHORTEST = timedelta(seconds=1)
-_DELETING, _LIGHT = "deleting", "light"
+_DELETING, _LISTING, _LIGHT = "deleting", "listing", "light"
 
 
 def trigger_of(setting: str, schedule: str, jitter: timedelta) -> IntervalTrigger | CronTrigger:
@@ -78,12 +80,13 @@ class Daemon:
         self._stop = Event()
         # Jobs that delete wait for each other here, rather than find each other's lease taken.
         self._scheduler: Any = BackgroundScheduler(
-            executors={_DELETING: ThreadPoolExecutor(1), _LIGHT: ThreadPoolExecutor(1)},
+            executors={name: ThreadPoolExecutor(1) for name in (_DELETING, _LISTING, _LIGHT)},
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone=UTC,
         )
         self._add("sweep", settings.sweep_schedule, self._sweep, _DELETING)
         self._add("purge", settings.purge_schedule, self._purge, _DELETING)
+        self._add("reconcile", settings.reconcile_schedule, self._reconcile, _LISTING)
         self._add("catch_up", settings.catch_up_schedule, self._catch_up, _LIGHT)
         beat = IntervalTrigger(seconds=BEAT_EVERY.seconds, timezone=UTC)
         self._scheduler.add_job(self._beat, beat, id="heartbeat", executor=_LIGHT)
@@ -153,11 +156,44 @@ class Daemon:
         report = self._services.sweeper.purge(experiment_ids, self._order(), should_stop=self._stop.is_set)
         _log("purge", report)
 
+    def _reconcile(self) -> None:
+        order = ReconcileOrder(self._settings.orphans_older_than, self._settings.lease_term, record=True)
+        watcher = _Watcher(self._stop)
+        report = self._services.reconciler.reconcile([], order, watcher)
+        if watcher.numbers:
+            said = ", ".join(f"{number} {kind}" for kind, number in sorted(watcher.numbers.items()))
+            logger.info("reconcile: %s", said, extra={"job": "reconcile", **watcher.numbers})
+        for error in report.errors:
+            logger.error("reconcile: %s", error)
+        for experiment_id, reason in report.untrusted.items():
+            logger.error("experiment %s is not compared: %s", experiment_id, reason)
+
     def _catch_up(self) -> None:
         for experiment_id in self._services.queries.experiment_ids():
             if self._stop.is_set():
                 return
             self._services.queries.catch_up([experiment_id])
+
+
+class _Watcher:
+    """Counts what reconciling finds, until the daemon ends."""
+
+    def __init__(self, stop: Event) -> None:
+        self._stop = stop
+        self.numbers: Counter[str] = Counter()
+
+    def listed(self) -> None:
+        """Nobody looks."""
+
+    def found(self, finding: Finding) -> None:
+        """Count it, and say what a checkpoint is about."""
+        self.numbers[finding.kind] += 1
+        if finding.is_recorded:
+            logger.warning("reconcile: %s is %s", finding.uri, finding.kind)
+
+    def should_stop(self) -> bool:
+        """End with the daemon."""
+        return self._stop.is_set()
 
 
 def _log(job: str, report: SweepReport) -> None:

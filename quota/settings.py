@@ -82,9 +82,11 @@ class Settings(BaseSettings):
         prior_size: Its effective sample size.
         min_data_at_rung: From how many data on a rung's own estimator is used.
         trash_retention: For how long an eviction can be undone; 0 deletes at once.
+        orphans_older_than: From which age on what belongs to no checkpoint is taken for an orphan.
         lease_term: After how long another sweeper takes over from one that says nothing.
         sweep_schedule: When the daemon sweeps: an interval such as `1m`, or five fields as in a crontab, in UTC.
         purge_schedule: When it deletes what is due in the trash; a sweep does so too.
+        reconcile_schedule: When it compares the stores with the log, and records what differs.
         catch_up_schedule: When it catches the projections up, so that the views show what has been recorded.
         schedule_jitter: By how much at most each of these times is delayed at random.
         log_format: `text`, or `json` for one object a line.
@@ -103,11 +105,15 @@ class Settings(BaseSettings):
     trash_retention: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = (
         timedelta(hours=1)
     )
+    orphans_older_than: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = (
+        timedelta(days=1)
+    )
     lease_term: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(seconds=1), le=LONGEST)] = (
         timedelta(minutes=1)
     )
     sweep_schedule: str = "1m"
     purge_schedule: str = "5m"
+    reconcile_schedule: str = "1d"
     catch_up_schedule: str = "10s"
     schedule_jitter: Annotated[
         timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=_LONGEST_JITTER)

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from quota.cli import (
+    adopt,
     audit,
     database,
     demo,
@@ -22,6 +23,7 @@ from quota.cli import (
     pin,
     plan,
     rebuild,
+    reconcile,
     restore,
     run,
     store,
@@ -72,6 +74,8 @@ app.command("sweep")(sweep.sweep)
 app.command("run")(run.run)
 app.command("evictions")(evictions.evictions)
 app.command("restore")(restore.restore)
+app.command("reconcile")(reconcile.reconcile)
+app.command("adopt")(adopt.adopt)
 app.command("rebuild")(rebuild.rebuild)
 app.add_typer(audit.app, name="audit")
 app.command("doctor")(doctor.doctor)

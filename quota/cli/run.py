@@ -18,6 +18,10 @@ def run(
     purge_schedule: Annotated[
         str | None, typer.Option("--purge-schedule", metavar="WHEN", help="When to delete what is due in the trash.")
     ] = None,
+    reconcile_schedule: Annotated[
+        str | None,
+        typer.Option("--reconcile-schedule", metavar="WHEN", help="When to compare the stores with the log."),
+    ] = None,
     catch_up_schedule: Annotated[
         str | None, typer.Option("--catch-up-schedule", metavar="WHEN", help="When to bring the views up to date.")
     ] = None,
@@ -29,7 +33,7 @@ def run(
         str | None, typer.Option("--log-format", metavar="FORM", help="text, or json for one object a line.")
     ] = None,
 ) -> None:
-    """Sweep, purge and catch up at their times, until SIGTERM; then finish the batch in hand.
+    """Sweep, purge, reconcile and catch up at their times, until SIGTERM; then finish the batch in hand.
 
     Any number may run, on any hosts: one sweeps at a time, and another one takes over when that one is gone.
     """
@@ -40,6 +44,7 @@ def run(
         "policy": policy,
         "sweep_schedule": sweep_schedule,
         "purge_schedule": purge_schedule,
+        "reconcile_schedule": reconcile_schedule,
         "catch_up_schedule": catch_up_schedule,
         "trash_retention": trash_retention,
         "log_format": log_format,

@@ -6,6 +6,7 @@ Late news is kept (tuners do send it, and the fold gives it no effect); what con
 from __future__ import annotations
 
 from quota.domain.events import (
+    CheckpointAdopted,
     CheckpointMissing,
     CheckpointPinned,
     CheckpointSaved,
@@ -24,7 +25,7 @@ from quota.domain.refusal import Refusal, RefusalKind
 def admission_refusal(state: ExperimentState, payload: Event) -> Refusal | None:
     """Say why `payload` may not be the next event of the stream, or None.
 
-    `state` reflects the whole stream. Only events that recorders send are judged here.
+    `state` reflects the whole stream. Only events that recorders send are judged here, and adoptions.
     """
     if isinstance(payload, ExperimentRegistered):
         return _registration_refusal(state, payload)
@@ -44,7 +45,7 @@ def admission_refusal(state: ExperimentState, payload: Event) -> Refusal | None:
             return _pause_refusal(state, trial, payload)
         case TrialResumed():
             return _resume_refusal(state.experiment, trial, payload)
-        case CheckpointSaved():
+        case CheckpointSaved() | CheckpointAdopted():
             return _save_refusal(state, payload)
         case CheckpointPinned() | CheckpointUnpinned() | CheckpointMissing():
             return _known_refusal(state, payload)
@@ -109,7 +110,24 @@ def _resume_refusal(experiment: Experiment, trial: Trial, payload: TrialResumed)
     return _finished_refusal(experiment, payload.trial_id)
 
 
-def _save_refusal(state: ExperimentState, payload: CheckpointSaved) -> Refusal | None:
+def _adoption_refusal(state: ExperimentState, payload: CheckpointAdopted) -> Refusal | None:
+    known = state.checkpoints.get(payload.uri)
+    if known is not None and known.state in {"stored", "claimed"}:
+        reason = f"the log knows it already, as trial {known.trial_id}'s at resource {known.resource}"
+        return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
+    newest = state.newest_stored(payload.trial_id)
+    if newest is not None and newest.resource > payload.resource:
+        reason = (
+            f"its trial has a later checkpoint, of resource {newest.resource}, at {newest.uri}; what is adopted counts "
+            "as the trial's latest, and a resume would load it instead"
+        )
+        return Refusal(RefusalKind.STATE, "resource", payload.resource, reason)
+    return None
+
+
+def _save_refusal(state: ExperimentState, payload: CheckpointSaved | CheckpointAdopted) -> Refusal | None:
+    if isinstance(payload, CheckpointAdopted) and (refusal := _adoption_refusal(state, payload)) is not None:
+        return refusal
     known = state.checkpoints.get(payload.uri)
     if known is not None and known.trial_id != payload.trial_id:
         reason = f"this location belongs to trial {known.trial_id}; give each trial its own"

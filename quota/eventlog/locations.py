@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, insert, or_, select
 
-from quota.domain.locations import parse_location
+from quota.domain.locations import Location, parse_location
 from quota.eventlog.tables import checkpoint_locations
 
 _LOCK = 0x71756F7461  # "quota"
@@ -34,18 +35,23 @@ def take_location(connection: Connection, experiment_id: str, trial_id: str, uri
     Returns:
         What is in the way, or None where the location is the trial's now.
     """
-    table = checkpoint_locations
     location = parse_location(uri)
     if connection.dialect.name == "postgresql":
         # Two trials of two experiments could otherwise take overlapping locations at the same moment.
         connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    own = Overlap(location.key, experiment_id, trial_id)
+    for overlap in overlapping_locations(connection, location):
+        return None if overlap == own else overlap
+    taken = {"location": location.key, "experiment_id": experiment_id, "trial_id": trial_id}
+    connection.execute(insert(checkpoint_locations).values(taken))
+    return None
+
+
+def overlapping_locations(connection: Connection, location: Location) -> Iterator[Overlap]:
+    """Find all locations that are taken and are, contain or lie in `location`, in order."""
+    table = checkpoint_locations
     # Everything below `…/trial-1/` sorts before `…/trial-10`, since `0` follows `/`.
     below = (table.c.location >= location.key) & (table.c.location < f"{location.key[:-1]}0")
-    query = select(table).where(or_(below, table.c.location.in_(location.ancestors())))
-    for row in connection.execute(query.order_by(table.c.location)):
-        if (row.location, row.experiment_id, row.trial_id) != (location.key, experiment_id, trial_id):
-            return Overlap(row.location, row.experiment_id, row.trial_id)
-        return None
-    taken = {"location": location.key, "experiment_id": experiment_id, "trial_id": trial_id}
-    connection.execute(insert(table).values(taken))
-    return None
+    query = select(table).where(or_(below, table.c.location.in_(location.ancestors()))).order_by(table.c.location)
+    for row in connection.execute(query):
+        yield Overlap(row.location, row.experiment_id, row.trial_id)

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, select
 
 from quota.domain.locations import Location, parse_location
 from quota.domain.plan import Plan
-from quota.domain.policies import Candidate
 from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, StoreError
 from quota.eventlog.database import Database
 from quota.ports import CheckpointReader
@@ -23,8 +22,14 @@ _LIES_THERE = ("stored", "claimed")
 _NAMES_A_QUERY = 500
 
 
-class _Name(NamedTuple):
-    """One name that the log has of a place."""
+class Name(NamedTuple):
+    """One name that the log has of a place.
+
+    Attributes:
+        experiment_id: Whose checkpoint it names.
+        trial_id: Whose checkpoint it names.
+        uri: The name.
+    """
 
     experiment_id: str
     trial_id: str
@@ -35,11 +40,11 @@ class _Places:
     """The places that names of one scheme lead to, in order."""
 
     def __init__(self) -> None:
-        self._names: dict[str, list[_Name]] = {}
+        self._names: dict[str, list[Name]] = {}
         self._keys: list[str] = []
         self._is_sorted = True
 
-    def add(self, place: Location, name: _Name) -> None:
+    def add(self, place: Location, name: Name) -> None:
         if place.key not in self._names:
             self._names[place.key] = []
             self._keys.append(place.key)
@@ -47,7 +52,7 @@ class _Places:
         if name not in self._names[place.key]:
             self._names[place.key].append(name)
 
-    def overlapping(self, place: Location, *, but_none_around: Location) -> Iterator[_Name]:
+    def overlapping(self, place: Location, *, but_none_around: Location) -> Iterator[Name]:
         """Find what lies at, around or within `place`, leaving out what `but_none_around` lies in."""
         if not self._is_sorted:
             self._keys.sort()
@@ -83,8 +88,8 @@ class Aliases:
         self._catching_up = catching_up
         self._distrusted: set[str] = set()
         self._read_until: dict[str, int] = {}
-        self._unfollowed: dict[str, list[_Name]] = defaultdict(list)
-        self._unseen: dict[tuple[str, str], list[_Name]] = defaultdict(list)
+        self._unfollowed: dict[str, list[Name]] = defaultdict(list)
+        self._unseen: dict[tuple[str, str], list[Name]] = defaultdict(list)
         self._places: dict[str, _Places] = defaultdict(_Places)
 
     def refresh(self) -> None:
@@ -118,30 +123,26 @@ class Aliases:
                     found[row.trial_id] = row.uri
         return found
 
-    def require_none(
-        self, experiment_id: str, candidate: Candidate, newest: str, root: str, store: CheckpointReader
-    ) -> None:
-        """Check that no other checkpoint lies at a candidate's place, around or within it under another name.
+    def require_none(self, own: Name, newest: str, root: str, store: CheckpointReader) -> None:
+        """Check that no other checkpoint lies at a checkpoint's place, around or within it under another name.
 
         What leads to the store's root, or to a directory around it, is a mistaken link and no checkpoint: it would
         keep all of the store. Names that cannot be followed keep their own trial's checkpoints only, or one dead
         mount would keep everything.
 
         Args:
-            experiment_id: Whose the candidate is.
-            candidate: What is to be evicted.
+            own: The checkpoint, by its own name.
             newest: Where its trial's latest checkpoint lies.
-            root: The candidate's store's root.
-            store: The candidate's store.
+            root: Its store's root.
+            store: Its store.
 
         Raises:
-            PathRefused: one does, or another one of the candidate's trial may.
-            StoreError: the candidate's own name cannot be followed.
+            PathRefused: one does, or another one of its trial may.
+            StoreError: its own name cannot be followed.
         """
-        place, root_place = parse_location(store.place(candidate.uri)), parse_location(store.place(root))
+        place, root_place = parse_location(store.place(own.uri)), parse_location(store.place(root))
         places = self._places[place.scheme]
         self._follow(self._unfollowed.pop(place.scheme, []), store)
-        own = _Name(experiment_id, candidate.trial_id, candidate.uri)
         # Links may have been set anew since; what a trial needs next is the last thing to lose by that.
         suspects = [*self._unseen.pop(own[:2], []), *([own._replace(uri=newest)] if newest != own.uri else [])]
         self._follow(suspects, store)
@@ -174,10 +175,10 @@ class Aliases:
         )
         for row in connection.execute(query.order_by(table.experiment_id, table.uri)):
             if row.saved_position > self._until(row.experiment_id):
-                name = _Name(row.experiment_id, row.trial_id, row.uri)
+                name = Name(row.experiment_id, row.trial_id, row.uri)
                 self._unfollowed[parse_location(row.uri).scheme].append(name)
 
-    def _follow(self, names: Iterable[_Name], store: CheckpointReader) -> None:
+    def _follow(self, names: Iterable[Name], store: CheckpointReader) -> None:
         for name in names:
             try:
                 place = store.place(name.uri)
@@ -186,7 +187,7 @@ class Aliases:
                 place = name.uri
             self._places[parse_location(place).scheme].add(parse_location(place), name)
 
-    def _lies_there(self, name: _Name) -> bool:
+    def _lies_there(self, name: Name) -> bool:
         try:
             with self._database.read() as connection:
                 checkpoint = self._projector.look(connection, name.experiment_id).checkpoints.get(name.uri)

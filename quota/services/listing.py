@@ -13,7 +13,7 @@ from quota.domain.policies import Candidate
 from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease
 from quota.ports import CheckpointReader
-from quota.services.aliases import Aliases
+from quota.services.aliases import Aliases, Name
 from quota.services.stores import Stores
 
 _UNKNOWN = Manifest()
@@ -118,7 +118,8 @@ class Lister:
             return
         try:
             manifest = self._manifest(candidate, store)
-            self._lease.keeping(lambda: self._aliases.require_none(experiment_id, candidate, newest, root, store))
+            name = Name(experiment_id, candidate.trial_id, uri)
+            self._lease.keeping(lambda: self._aliases.require_none(name, newest, root, store))
             self._lease.keeping(lambda: self._require_successor(candidate, newest))
         except CheckpointGone:
             listing.missing.append(candidate)

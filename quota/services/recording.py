@@ -24,11 +24,10 @@ from quota.domain.locations import parse_location
 from quota.domain.refusal import Refusal, RefusalKind
 from quota.domain.wire import MAX_EVENT_BYTES, recheck
 from quota.errors import StateRefused
-from quota.eventlog.locations import take_location
 from quota.eventlog.log import Prepared, Receipt
 from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
-from quota.services.refusing import error_for, named
+from quota.services.refusing import error_for, location_refusal, named
 from quota.services.rescuing import Rescuer
 
 
@@ -174,7 +173,7 @@ class Recorder:
             known = receipts.get(new.event_id)
             if known is None:
                 experiment = locked[new.experiment_id]
-                refusal = admission_refusal(experiment.state, new.payload) or self._location_refusal(experiment, new)
+                refusal = admission_refusal(experiment.state, new.payload) or location_refusal(experiment, new.payload)
                 if refusal is not None:
                     raise error_for(names.get(new.event_id) or named(new), refusal)
                 position = self._add(experiment, prepared)
@@ -207,21 +206,6 @@ class Recorder:
             reason = f"an event's data has at most {MAX_EVENT_BYTES} bytes, this one has {size}"
             raise error_for(name or named(new), Refusal(RefusalKind.IDENTITY, "data", f"{size} bytes", reason))
         return prepared
-
-    @staticmethod
-    def _location_refusal(locked: LockedExperiment, new: NewEvent) -> Refusal | None:
-        """Take a new checkpoint's location, which no other checkpoint of any experiment may overlap."""
-        payload = new.payload
-        if not isinstance(payload, CheckpointSaved) or payload.uri in locked.state.checkpoints:
-            return None
-        overlap = take_location(locked.stream.connection, new.experiment_id, payload.trial_id, payload.uri)
-        if overlap is None:
-            return None
-        reason = (
-            f"it overlaps {overlap.location}, which belongs to trial {overlap.trial_id} of experiment "
-            f"{overlap.experiment_id}; evicting one would take the other, so give each trial its own place"
-        )
-        return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
 
 
 def _envelope_refusal(new: NewEvent) -> Refusal | None:

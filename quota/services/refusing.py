@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quota.domain.events import NewEvent
+from quota.domain.events import CheckpointAdopted, CheckpointSaved, Event, NewEvent
 from quota.domain.refusal import Refusal, RefusalKind
 from quota.errors import (
     BadInput,
@@ -12,6 +12,8 @@ from quota.errors import (
     StateRefused,
     TimeRefused,
 )
+from quota.eventlog.locations import take_location
+from quota.projections.projector import LockedExperiment
 
 _CLASSES: dict[RefusalKind, type[BadInput]] = {
     RefusalKind.NUMBER: NumberRefused,
@@ -25,6 +27,20 @@ _CLASSES: dict[RefusalKind, type[BadInput]] = {
 def error_for(thing: str, refusal: Refusal) -> BadInput:
     """Return the error that says why `thing` is refused."""
     return _CLASSES[refusal.kind](thing, refusal.field, refusal.value, refusal.reason)
+
+
+def location_refusal(locked: LockedExperiment, payload: Event) -> Refusal | None:
+    """Take a new checkpoint's location, which no other checkpoint of any experiment may overlap."""
+    if not isinstance(payload, CheckpointSaved | CheckpointAdopted) or payload.uri in locked.state.checkpoints:
+        return None
+    overlap = take_location(locked.stream.connection, locked.state.experiment_id, payload.trial_id, payload.uri)
+    if overlap is None:
+        return None
+    reason = (
+        f"it overlaps {overlap.location}, which belongs to trial {overlap.trial_id} of experiment "
+        f"{overlap.experiment_id}; evicting one would take the other, so give each trial its own place"
+    )
+    return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
 
 
 def named(new: NewEvent) -> str:

@@ -298,6 +298,37 @@ def test_a_checkpoint_that_is_refused_is_recorded_as_failed(run: Run, paused: Pa
     assert (paused / "elsewhere").is_dir()
 
 
+def test_reconcile_tells_what_differs_and_records_it(run: Run, paused: Path) -> None:
+    assert run("reconcile").out == "2 files (200 B) compared with 2 checkpoints: no difference\n"
+    shutil.rmtree(paused / "trial-1")
+    (paused / "trial-2" / "optimizer").write_bytes(b"o" * 50)
+    (paused / "notes.txt").write_bytes(b"n" * 7)
+    shown = run("reconcile", "--orphans-older-than", "0")
+    assert (shown.code, shown.err) == (0, "")
+    for part in ("3 differences", "trial-1", "100 B", "150 B", "notes.txt", "ckpt-quota reconcile --record"):
+        assert part in shown.out
+    *findings, summary = [json.loads(line) for line in run("reconcile", "--json", "--record").out.splitlines()]
+    assert [(one["kind"], one["is_recorded"]) for one in findings] == [
+        ("young_orphan", False),
+        ("missing", True),
+        ("resized", True),
+    ]
+    assert summary["recorded"] == {"missing": 1, "resized": 1}
+    assert "1 difference\n" in run("reconcile").out
+    assert [row["state"] for row in run("experiment", "show", "asha", "--json").data["checkpoints"]] == [
+        "missing",
+        "stored",
+    ]
+
+
+def test_reconcile_fails_where_a_store_cannot_be_listed(run: Run, paused: Path) -> None:
+    shutil.rmtree(paused)
+    shown = run("reconcile", "--record")
+    assert shown.code == 1
+    assert "there is no such directory" in shown.err
+    assert run("reconcile", "--store", "file:///elsewhere").code == 1
+
+
 def test_restore_can_pin_at_once(run: Run, paused: Path) -> None:
     assert run("sweep").code == 0
     (evicted,) = run("evictions", "--json").data

@@ -14,6 +14,7 @@ from quota.domain.events.base import (
 )
 from quota.domain.events.checkpoint import (
     CheckpointAdopted,
+    CheckpointFound,
     CheckpointMissing,
     CheckpointPinned,
     CheckpointSaved,
@@ -73,6 +74,7 @@ _SWEEPER_CLASSES: tuple[type[Event], ...] = (
     EvictionFailed,
     EvictionCancelled,
     CheckpointRestored,
+    CheckpointFound,
     CheckpointAdopted,
 )
 _DEPLOYMENT_CLASSES: tuple[type[Event], ...] = (
@@ -100,6 +102,7 @@ __all__ = [
     "RECORDER_EVENTS",
     "CancelReason",
     "CheckpointAdopted",
+    "CheckpointFound",
     "CheckpointMissing",
     "CheckpointPinned",
     "CheckpointPurged",

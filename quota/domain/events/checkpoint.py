@@ -66,6 +66,18 @@ class CheckpointMissing(CheckpointEvent, frozen=True, kw_only=True):
     TYPE: ClassVar[str] = "checkpoint_missing"
 
 
+class CheckpointFound(CheckpointEvent, frozen=True, kw_only=True):
+    """A look at its store has found a checkpoint at its place: with another size than was known, or after all.
+
+    Attributes:
+        size_bytes: Size of all its files.
+    """
+
+    TYPE: ClassVar[str] = "checkpoint_found"
+
+    size_bytes: SizeBytes
+
+
 class CheckpointAdopted(CheckpointEvent, frozen=True, kw_only=True):
     """A checkpoint that lay in a store without an event of its own was put under management.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from quota.domain.events import (
     CheckpointAdopted,
+    CheckpointFound,
     CheckpointMissing,
     CheckpointPinned,
     CheckpointSaved,
@@ -71,10 +72,21 @@ def _missing(state: ExperimentState, event: RecordedEvent, payload: CheckpointMi
             state.touched.flags.append((event.position, "gone_before"))
 
 
+def _found(state: ExperimentState, event: RecordedEvent, payload: CheckpointFound) -> None:
+    checkpoint = state.checkpoints[payload.uri]
+    if checkpoint.state not in {"stored", "missing"}:
+        state.touched.flags.append((event.position, "found_while_evicted"))
+        return
+    if checkpoint.state == "missing":
+        set_checkpoint_state(state, checkpoint, "stored")
+    resize(state, checkpoint, payload.size_bytes)
+
+
 HANDLERS: dict[type[Event], Handler] = {
     CheckpointSaved: _saved,
     CheckpointAdopted: _saved,
     CheckpointPinned: _pin(pinned=True),
     CheckpointUnpinned: _pin(pinned=False),
     CheckpointMissing: _missing,
+    CheckpointFound: _found,
 }

@@ -1,0 +1,171 @@
+"""`ckpt-quota reconcile`: compare the stores with the log."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, print_table, progress, size_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from quota.services.findings import Finding, ReconcileReport
+
+_FAILED = 1
+_SHOWN = 20
+_LISTED_AT_ONCE = 500
+_WORDS = {
+    "missing": "missing",
+    "turned_up": "turned up",
+    "resized": "another size",
+    "orphan": "orphan",
+    "young_orphan": "orphan, too young",
+    "orphan_in_trash": "orphan in the trash",
+    "not_looked_into": "not looked into",
+}
+
+
+class _Watcher:
+    """Shows progress, and keeps the first findings of each kind; or prints them all, for machines."""
+
+    def __init__(self, bar: Progress, *, as_json: bool) -> None:
+        self._bar = bar
+        self._task = bar.add_task("listed", total=None)
+        self._as_json = as_json
+        self._listed = 0
+        self.numbers: Counter[str] = Counter()
+        self.recorded: Counter[str] = Counter()
+        self.files: Counter[str] = Counter()
+        self.sizes: Counter[str] = Counter()
+        self.first: dict[str, list[Finding]] = defaultdict(list)
+
+    def listed(self) -> None:
+        """Move the bar on."""
+        self._listed += 1
+        if self._listed % _LISTED_AT_ONCE == 0:
+            self._bar.update(self._task, completed=self._listed)
+
+    def found(self, finding: Finding) -> None:
+        """Count a finding."""
+        kind = finding.kind
+        self.numbers[kind] += 1
+        self.recorded[kind] += finding.is_recorded
+        self.files[kind] += finding.files or 0
+        self.sizes[kind] += finding.found_bytes or finding.logged_bytes or 0
+        if self._as_json:
+            print_json({name: getattr(finding, name) for name in finding.__dataclass_fields__})
+        elif self.numbers[kind] <= _SHOWN:
+            self.first[kind].append(finding)
+
+    def should_stop(self) -> bool:
+        """Go on to the end."""
+        return False
+
+
+def reconcile(
+    stores: Annotated[
+        list[str] | None, typer.Option("--store", metavar="ROOT", help="Only this store; may be repeated.")
+    ] = None,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help="Record in the log what is missing, has turned up, or has another size."),
+    ] = False,
+    orphans_older_than: Annotated[
+        str | None,
+        typer.Option(
+            "--orphans-older-than", metavar="TIME", help="What is younger may not have been reported yet: 90s, 1h, 1d."
+        ),
+    ] = None,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare what lies in the stores with what the log says. Deletes and moves nothing.
+
+    With --json, each finding is a line of its own, and the last line sums up.
+    """
+    from quota.services.findings import ReconcileOrder
+
+    with opened(database, orphans_older_than=orphans_older_than) as (services, settings):
+        order = ReconcileOrder(settings.orphans_older_than, settings.lease_term, record=record)
+        with progress(quiet=as_json) as bar:
+            watcher = _Watcher(bar, as_json=as_json)
+            report = services.reconciler.reconcile(stores or [], order, watcher)
+    if as_json:
+        print_json(_summed_up(report, watcher))
+    else:
+        _answer(report, watcher, record=record)
+    if report.errors or report.untrusted:
+        raise typer.Exit(_FAILED)
+
+
+def _summed_up(report: ReconcileReport, watcher: _Watcher) -> dict[str, Any]:
+    return {
+        "kind": "summary",
+        "checkpoints": report.checkpoints,
+        "files": report.files,
+        "size_bytes": report.size_bytes,
+        "findings": dict(watcher.numbers),
+        "recorded": dict(+watcher.recorded),
+        "errors": report.errors,
+        "untrusted": report.untrusted,
+    }
+
+
+def _answer(report: ReconcileReport, watcher: _Watcher, *, record: bool) -> None:
+    typer.echo(
+        f"{_count(report.files, 'file')} ({size_text(report.size_bytes)}) compared with "
+        f"{_count(report.checkpoints, 'checkpoint')}: "
+        + ("no difference" if not watcher.numbers else _count(watcher.numbers.total(), "difference"))
+    )
+    kinds = [kind for kind in _WORDS if watcher.numbers[kind]]
+    if kinds:
+        print_table(
+            "",
+            ["difference", "places", "files", "size", "recorded"],
+            [
+                [
+                    _WORDS[kind],
+                    watcher.numbers[kind],
+                    watcher.files[kind] or None,
+                    size_text(watcher.sizes[kind]),
+                    watcher.recorded[kind],
+                ]
+                for kind in kinds
+            ],
+            "",
+        )
+        print_table(
+            "",
+            ["difference", "uri", "experiment", "trial", "logged", "found", "note"],
+            [_row(finding) for kind in kinds for finding in watcher.first[kind]],
+            "",
+        )
+    more = sum(max(0, number - _SHOWN) for number in watcher.numbers.values())
+    if more:
+        typer.echo(f"{more} more; --json prints them all")
+    unrecorded = {"missing", "turned_up", "resized"} & set(kinds)
+    if unrecorded and not record:
+        typer.echo("the log is as it was; record what differs with: ckpt-quota reconcile --record")
+    for error in report.errors:
+        typer.echo(f"failed: {error}", err=True)
+    for reason in report.untrusted.values():
+        typer.echo(f"not compared: {reason}", err=True)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _row(finding: Finding) -> list[object]:
+    sizes = (finding.logged_bytes, finding.found_bytes)
+    return [
+        _WORDS[finding.kind],
+        finding.uri,
+        finding.experiment_id,
+        finding.trial_id,
+        *(None if size is None else size_text(size) for size in sizes),
+        finding.note,
+    ]

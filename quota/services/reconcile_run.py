@@ -1,0 +1,220 @@
+"""Comparing one store with the log."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
+
+from sqlalchemy import or_, select
+
+from quota.domain.events import CheckpointFound
+from quota.domain.identifiers import TRASH_NAME, event_id_problem
+from quota.domain.locations import Location, location_problem, parse_location
+from quota.domain.manifest import LARGEST_BYTES, Manifest
+from quota.domain.reconciliation import Comparison, Expected, Orphan, StoredItem
+from quota.errors import CheckpointGone, LogCorrupt, PathRefused, ProjectionDiverged, StoreError
+from quota.eventlog.database import Database
+from quota.eventlog.locations import overlapping_locations
+from quota.ports import CheckpointStore
+from quota.projections.catching_up import CatchUp
+from quota.projections.projector import LockedExperiment, Projector
+from quota.projections.tables import checkpoints, decisions
+from quota.services.aliases import Aliases, Name
+from quota.services.appending import Appender
+from quota.services.findings import Finding, ReconcileOrder, ReconcileReport, Watcher
+from quota.services.rescuing import Rescuer
+from quota.services.stores import Stores
+
+_AT_ITS_PLACE = ("stored", "claimed")
+_OPEN = ("claimed", "trashed", "purging")
+_IDS_A_QUERY = 500
+_LOOKS_A_LOCK = 25
+
+
+@dataclass(slots=True, kw_only=True)
+class ReconcileRun:
+    """One store's comparison under way."""
+
+    database: Database
+    projector: Projector
+    catching_up: CatchUp
+    appender: Appender
+    rescuer: Rescuer
+    aliases: Aliases
+    stores: Stores
+    root: str
+    order: ReconcileOrder
+    watcher: Watcher
+    keep: Callable[[], None]
+    report: ReconcileReport
+
+    def compare(self) -> None:
+        """Tell what differs, and record what is to be recorded.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+            PathRefused: there is nothing at its root.
+        """
+        store, root = self.stores.at(self.root), parse_location(self.root)
+        comparison = Comparison(root, self._expected())
+        with closing(store.survey()) as items:
+            for item in items:
+                if self.watcher.should_stop():
+                    return
+                self._count(item)
+                if item.problem is not None:
+                    uri = root.spell_below(item.path)
+                    self.watcher.found(Finding(kind="not_looked_into", uri=uri, note=item.problem))
+                self._tell_orphan(comparison.take(item))
+        self._tell_orphan(comparison.close())
+        differing: dict[str, list[Expected]] = defaultdict(list)
+        for one in comparison.expected:
+            self.report.checkpoints += 1
+            if one.is_absent or one.has_turned_up or one.has_another_size:
+                differing[one.experiment_id].append(one)
+        self.aliases.refresh()
+        for experiment_id, ones in sorted(differing.items()):
+            try:
+                self._settle(experiment_id, ones, store)
+            except (LogCorrupt, ProjectionDiverged) as error:
+                self.report.untrusted[experiment_id] = str(error)
+        self._look_at_trash(store)
+
+    def _count(self, item: StoredItem) -> None:
+        self.report.files += not item.is_directory
+        self.report.size_bytes += item.size_bytes
+        self.watcher.listed()
+        self.keep()
+
+    def _expected(self) -> list[Expected]:
+        columns = [checkpoints.c[field.name] for field in fields(Expected) if field.name in checkpoints.c]
+        query = select(*columns).where(
+            checkpoints.c.state.in_((*_AT_ITS_PLACE, "missing")),
+            checkpoints.c.uri.startswith(parse_location(self.root).key, autoescape=True),
+        )
+        with self.database.read() as connection:
+            return [Expected(**row) for row in connection.execute(query).mappings()]
+
+    def _settle(self, experiment_id: str, differing: Sequence[Expected], store: CheckpointStore) -> None:
+        """Look again at what differed when it was listed, and record it where that is wanted."""
+        for start in range(0, len(differing), _LOOKS_A_LOCK):
+            self.keep()
+            looked_at = [(one, self._look_again(one, store)) for one in differing[start : start + _LOOKS_A_LOCK]]
+            certain = [(one, finding) for one, finding in looked_at if finding is not None]
+            findings = [finding for _, finding in certain]
+            if self.order.record and certain:
+                with self.projector.locked([experiment_id]) as locked:
+                    findings = [self._recorded(locked[experiment_id], one, finding) for one, finding in certain]
+                    self.projector.store(locked[experiment_id])
+            for finding in findings:
+                self.watcher.found(finding)
+
+    def _look_again(self, one: Expected, store: CheckpointStore) -> Finding | None:
+        finding = Finding(
+            kind="missing",
+            uri=one.uri,
+            experiment_id=one.experiment_id,
+            trial_id=one.trial_id,
+            logged_bytes=one.size_bytes,
+        )
+        try:
+            manifest = store.manifest(one.uri)
+            if one.has_turned_up:
+                name = Name(one.experiment_id, one.trial_id, one.uri)
+                self.aliases.require_none(name, one.uri, self.root, store)
+        except CheckpointGone:
+            return finding if one.state == "stored" else None
+        except (StoreError, PathRefused) as error:
+            return replace(finding, kind="not_looked_into", note=str(error))
+        if one.has_turned_up:
+            return replace(finding, kind="turned_up", found_bytes=manifest.size_bytes, note=_otherness(one, manifest))
+        if manifest.size_bytes == one.size_bytes:
+            return None
+        return replace(finding, kind="resized", found_bytes=manifest.size_bytes)
+
+    def _recorded(self, locked: LockedExperiment, one: Expected, finding: Finding) -> Finding:
+        """Record a finding, provided that the log says of the checkpoint what it said when the store was listed."""
+        checkpoint = locked.state.checkpoints[one.uri]
+        if (checkpoint.state, checkpoint.saved_position) != (one.state, one.saved_position):
+            return finding
+        if finding.kind == "missing":
+            self.rescuer.look_for(locked, one.uri)
+            return replace(finding, is_recorded=checkpoint.state == "missing")
+        if finding.note is not None or finding.found_bytes is None or finding.found_bytes > LARGEST_BYTES:
+            return finding
+        found = CheckpointFound(trial_id=one.trial_id, uri=one.uri, size_bytes=finding.found_bytes)
+        self.appender.add(locked, found)
+        return replace(finding, is_recorded=True)
+
+    def _tell_orphan(self, orphan: Orphan | None) -> None:
+        if orphan is None:
+            return
+        uri = parse_location(self.root).spell_below(orphan.path)
+        is_young = self.appender.clock.now() - orphan.modified_at < self.order.orphans_older_than
+        finding = Finding(
+            kind="young_orphan" if is_young else "orphan",
+            uri=uri,
+            found_bytes=orphan.size_bytes,
+            files=orphan.files,
+            modified_at=orphan.modified_at,
+            note=None if orphan.is_whole else "not all of it could be looked into",
+        )
+        problem = location_problem(uri)
+        if problem is not None:
+            self.watcher.found(replace(finding, note=f"it cannot be a checkpoint's place: {problem}"))
+            return
+        location = parse_location(uri)
+        with self.database.read() as connection:
+            owners = {(one.experiment_id, one.trial_id) for one in overlapping_locations(connection, location)}
+        # A trial may have said since the log was read that it has saved a checkpoint there.
+        if owners and self._holds_stored(location, sorted({experiment_id for experiment_id, _ in owners})):
+            return
+        if len(owners) == 1:
+            ((experiment_id, trial_id),) = owners
+            finding = replace(finding, experiment_id=experiment_id, trial_id=trial_id)
+        self.watcher.found(finding)
+
+    def _holds_stored(self, location: Location, experiment_ids: Sequence[str]) -> bool:
+        """Tell whether any of the experiments has a checkpoint at, around or within a location."""
+        try:
+            self.catching_up.experiments(experiment_ids)
+        except (LogCorrupt, ProjectionDiverged):
+            # Whatever it is, it may be one of theirs.
+            return True
+        uri, keys = checkpoints.c.uri, (location.key, *location.ancestors())
+        around = uri.in_([*keys, *(key.removesuffix("/") for key in keys)])
+        within = (uri >= location.key) & (uri < f"{location.key[:-1]}0")
+        query = select(uri).where(
+            checkpoints.c.experiment_id.in_(experiment_ids),
+            checkpoints.c.state.in_(_AT_ITS_PLACE),
+            or_(around, within),
+        )
+        with self.database.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
+    def _look_at_trash(self, store: CheckpointStore) -> None:
+        claims = sorted(store.claims())
+        root = parse_location(self.root)
+        for start in range(0, len(claims), _IDS_A_QUERY):
+            ids = claims[start : start + _IDS_A_QUERY]
+            decision_ids = [claim_id for claim_id in ids if event_id_problem(claim_id) is None]
+            query = select(decisions.c.decision_id).where(
+                decisions.c.decision_id.in_(decision_ids), decisions.c.outcome.in_(_OPEN)
+            )
+            with self.database.read() as connection:
+                known = set(connection.execute(query).scalars())
+            for claim_id in ids:
+                if claim_id not in known:
+                    uri = root.spell_below(f"{TRASH_NAME}/{claim_id}".encode())
+                    self.watcher.found(Finding(kind="orphan_in_trash", uri=uri))
+
+
+def _otherness(one: Expected, manifest: Manifest) -> str | None:
+    """Say why what has turned up may not be what was missing; None where it is."""
+    if manifest.size_bytes != one.size_bytes:
+        return "it has another size than the one that was missing"
+    if manifest.written_after(one.saved_at):
+        return "it was written after the one that was missing had been saved"
+    return None
