@@ -90,9 +90,11 @@ class ReconcileRun:
 
     def _expected(self) -> list[Expected]:
         columns = [checkpoints.c[field.name] for field in fields(Expected) if field.name in checkpoints.c]
-        query = select(*columns).where(
-            checkpoints.c.state.in_((*_AT_ITS_PLACE, "missing")),
-            checkpoints.c.uri.startswith(parse_location(self.root).key, autoescape=True),
+        query = (
+            select(*columns)
+            .where(checkpoints.c.state.in_((*_AT_ITS_PLACE, "missing")))
+            .where(checkpoints.c.uri.startswith(parse_location(self.root).key, autoescape=True))
+            .order_by(checkpoints.c.experiment_id, checkpoints.c.uri)
         )
         with self.database.read() as connection:
             return [Expected(**row) for row in connection.execute(query).mappings()]
