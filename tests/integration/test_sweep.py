@@ -333,7 +333,7 @@ def test_what_a_store_says_is_recorded_whatever_it_says(database_url: str) -> No
         assert sweeps.sweep().tally.failed == 1
         failed = sweeps.events()[-1].payload
         assert isinstance(failed, EvictionFailed)
-        assert failed.error.startswith(r"NUL \0, half a character \ud800 and xxx")
+        assert r"/2/: NUL \0, half a character \ud800 and xxx" in failed.error
         assert len(failed.error) < 2_100
         sweeps.check_settled()
 
