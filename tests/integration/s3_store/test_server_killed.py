@@ -84,7 +84,7 @@ def put(client: S3Client, bucket: str, key: str, content: bytes) -> None:
 
 def lying(client: S3Client, bucket: str, prefix: str) -> dict[str, bytes]:
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    keys = [found["Key"] for page in pages for found in page.get("Contents", [])]
+    keys = [found.get("Key", "") for page in pages for found in page.get("Contents", [])]
     return {key: client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in keys if "/.trash/" not in key}
 
 
