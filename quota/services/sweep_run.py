@@ -28,13 +28,16 @@ from quota.errors import QuotaError
 from quota.eventlog.log import Prepared
 from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
-from quota.services.evicting import Evictor, Tally, said
 from quota.services.fencing import FencedStreams
 from quota.services.healing import Healer
 from quota.services.ids import new_id
 from quota.services.listing import Listed, Lister, is_in_use
+from quota.services.purging import Purger
 from quota.services.rescuing import Rescuer
+from quota.services.settling import Settler
 from quota.services.stores import Stores
+from quota.services.tally import Tally, said
+from quota.services.trash_keeping import TrashKeeper
 from quota.services.trusting import Chains, require_as_logged
 
 LOOKS_A_LOCK = 32
@@ -114,7 +117,9 @@ class SweepRun:
     streams: FencedStreams
     projector: Projector
     appender: Appender
-    evictor: Evictor
+    settler: Settler
+    purger: Purger
+    trash_keeper: TrashKeeper
     stores: Stores
     chains: Chains
     lister: Lister
@@ -128,11 +133,11 @@ class SweepRun:
 
     def sweep(self, experiment_id: str) -> None:
         """Sweep one experiment."""
-        self.evictor.look_after_trash(experiment_id)
-        if self.evictor.has_work(experiment_id, self.order.retention):
+        self.trash_keeper.look_after_trash(experiment_id)
+        if self.settler.has_claims(experiment_id) or self.purger.has_due(experiment_id, self.order.retention):
             self.chains.require_whole(experiment_id)
             self._start()
-            self.evictor.settle_claims(experiment_id, self.progress.moved)
+            self.settler.settle_claims(experiment_id, self.progress.moved)
         plan = self.plan(experiment_id)
         if plan is not None:
             self.carry_out(plan)
@@ -160,7 +165,7 @@ class SweepRun:
             if listing.is_complete:
                 if self._claim(wanted, listing.found):
                     self.report.plans.append(wanted)
-                    self.evictor.settle_claims(experiment_id, self.progress.moved)
+                    self.settler.settle_claims(experiment_id, self.progress.moved)
                     return
             else:
                 # What is missing or cannot be read leaves room for others, or makes them unnecessary.
@@ -173,12 +178,12 @@ class SweepRun:
 
     def purge(self, experiment_id: str) -> None:
         """Delete for good what is due."""
-        self.evictor.purge_trash(experiment_id, self.order.retention)
+        self.purger.purge_trash(experiment_id, self.order.retention)
 
     def purge_due(self, experiment_id: str) -> None:
         """Delete what is due, and nothing else."""
-        self.evictor.look_after_trash(experiment_id)
-        if self.evictor.has_due(experiment_id, self.order.retention):
+        self.trash_keeper.look_after_trash(experiment_id)
+        if self.purger.has_due(experiment_id, self.order.retention):
             self.chains.require_whole(experiment_id)
             self._start()
             self.purge(experiment_id)

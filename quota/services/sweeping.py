@@ -17,13 +17,16 @@ from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
 from quota.services.aliases import Aliases
 from quota.services.appending import Appender
-from quota.services.evicting import Evictor
 from quota.services.fencing import SWEEP_LEASE, FencedStreams
 from quota.services.healing import Healer
 from quota.services.listing import Lister
+from quota.services.open_decisions import OpenDecisions
+from quota.services.purging import Purger
 from quota.services.rescuing import Rescuer
+from quota.services.settling import Settler
 from quota.services.stores import OpenStore, Stores
 from quota.services.sweep_run import Progress, Silent, SweepOrder, SweepReport, SweepRun, never
+from quota.services.trash_keeping import TrashKeeper
 from quota.services.trusting import Chains
 
 _TIME = "%Y-%m-%d %H:%M:%S"
@@ -140,11 +143,14 @@ class Sweeper:
                 deployment = self._projector.look_at_deployment(connection)
             streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store)
             report = SweepReport()
+            decisions = OpenDecisions(self._appender, streams, stores, report.tally, should_stop)
             yield SweepRun(
                 streams=streams,
                 projector=self._projector,
                 appender=self._appender,
-                evictor=Evictor(self._appender, streams, stores, report.tally, should_stop),
+                settler=Settler(decisions),
+                purger=Purger(decisions),
+                trash_keeper=TrashKeeper(decisions),
                 stores=stores,
                 chains=self._chains,
                 lister=Lister(

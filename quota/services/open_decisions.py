@@ -1,0 +1,107 @@
+"""Working on an experiment's open decisions, batch by batch, each under one lock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from quota.domain.events import Event
+from quota.domain.experiment import Decision, ExperimentState
+from quota.eventlog.leases import Lease
+from quota.projections.projector import LockedExperiment
+from quota.services.appending import Appender
+from quota.services.fencing import FencedStreams
+from quota.services.stores import Stores
+from quota.services.tally import Tally
+
+T = TypeVar("T")
+
+_MOVES_A_LOCK = 32
+"""How many checkpoints are moved while a stream's lock is held: a resume waits no longer than that takes."""
+
+
+class OpenDecisions:
+    """What is still to be done about decisions.
+
+    Args:
+        appender: In whose name.
+        streams: Gives the locks and states.
+        stores: Where checkpoints lie.
+        tally: Is told what became of decisions.
+        should_stop: Whether to leave the rest to the next sweep; asked between two batches.
+
+    Attributes:
+        stores: Where checkpoints lie.
+    """
+
+    def __init__(
+        self,
+        appender: Appender,
+        streams: FencedStreams,
+        stores: Stores,
+        tally: Tally,
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._appender = appender
+        self._streams = streams
+        self._tally = tally
+        self._should_stop = should_stop
+        self.stores = stores
+
+    @property
+    def lease(self) -> Lease:
+        """What is to be held for as long as anything is done."""
+        return self._streams.lease
+
+    def now(self) -> datetime:
+        """Return the time."""
+        return self._appender.clock.now()
+
+    def find(self, experiment_id: str, wanted: Callable[[ExperimentState, Decision], bool]) -> list[Decision]:
+        """Return the decisions that are wanted, as they are by now."""
+        with self._streams.locked(experiment_id) as locked:
+            state = locked.state
+            return [decision for decision in state.decisions.values() if wanted(state, decision)]
+
+    def batches(
+        self, experiment_id: str, wanted: Callable[[ExperimentState, Decision], bool]
+    ) -> Iterator[Sequence[str]]:
+        """Give their ids, as many at a time as may be worked on under one lock."""
+        for batch in batched([decision.decided.decision_id for decision in self.find(experiment_id, wanted)]):
+            if self._should_stop():
+                return
+            yield batch
+
+    def with_each(
+        self,
+        experiment_id: str,
+        decision_ids: Sequence[str],
+        work: Callable[[LockedExperiment, Decision], None],
+    ) -> None:
+        """Do something about decisions in one transaction under the stream's lock, as far as they are still open."""
+        if not decision_ids:
+            return
+        with self._streams.locked(experiment_id) as locked:
+            self.stores.look_at(self._streams.projector.held_deployment(locked.stream.connection))
+            for decision_id in decision_ids:
+                # Another sweeper, or a resume, may have ended it meanwhile.
+                decision = locked.state.decisions.get(decision_id)
+                if decision is not None:
+                    work(locked, decision)
+            self._streams.projector.store(locked)
+
+    def keeping(self, locked: LockedExperiment, work: Callable[[], T]) -> T:
+        """Do what may take long, and keep lease and lock meanwhile."""
+        return self._streams.lease.keeping(work, locked.stream.connection)
+
+    def add(self, locked: LockedExperiment, event: Event) -> None:
+        """Record what has become of a decision."""
+        self._appender.add(locked, event)
+        self._tally.note(event)
+
+
+def batched(decision_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut work into parts, each of which is done under one lock."""
+    for start in range(0, len(decision_ids), _MOVES_A_LOCK):
+        yield decision_ids[start : start + _MOVES_A_LOCK]

@@ -1,0 +1,112 @@
+"""From the trash to nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+
+from quota.domain.events import CheckpointPurged, CheckpointRestored, Event, EvictionFailed, PurgeDecided
+from quota.domain.experiment import Decision, ExperimentState, may_retry
+from quota.errors import PathRefused, StoreError
+from quota.projections.projector import LockedExperiment
+from quota.services.bringing_back import is_at_its_place
+from quota.services.open_decisions import OpenDecisions
+from quota.services.stores import Stores
+from quota.services.tally import about
+
+
+class Purger:
+    """Deletes for good: after a crash at any point, calling it again finishes the work.
+
+    Args:
+        decisions: What is to be done.
+    """
+
+    def __init__(self, decisions: OpenDecisions) -> None:
+        self._decisions = decisions
+
+    def has_due(self, experiment_id: str, retention: timedelta) -> bool:
+        """Tell whether the trash holds what is to be deleted by now."""
+        return bool(self._decisions.find(experiment_id, self._due(retention)))
+
+    def purge_trash(self, experiment_id: str, retention: timedelta) -> None:
+        """Delete for good what has been in the trash for longer than `retention`, and finish purges begun."""
+        for batch in self._decisions.batches(experiment_id, self._due(retention)):
+            begun: list[Decision] = []
+            # From here on a resume is told that these are gone.
+            self._decisions.with_each(experiment_id, batch, partial(self._begin_purge, begun=begun))
+            ended = {decision.decided.decision_id: self._purged(decision) for decision in begun}
+            self._decisions.with_each(experiment_id, list(ended), partial(self._record_purge, ended=ended))
+
+    def _begin_purge(self, locked: LockedExperiment, decision: Decision, *, begun: list[Decision]) -> None:
+        if not _may_be_purged(locked.state, decision, self._decisions.stores):
+            return
+        if decision.outcome == "trashed":
+            event = self._decisions.keeping(locked, partial(next_step, decision, self._decisions.stores))
+            self._decisions.add(locked, event)
+            if not isinstance(event, PurgeDecided):
+                return
+        begun.append(decision)
+
+    def _purged(self, decision: Decision) -> CheckpointPurged | EvictionFailed:
+        self._decisions.lease.keep()
+        decided = decision.decided
+        ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+        try:
+            store = self._decisions.stores.at(decided.store_uri)
+            self._decisions.lease.keeping(lambda: store.purge(decided.decision_id, decided.manifest))
+        except (StoreError, PathRefused) as error:
+            return EvictionFailed(**ids, step="purge", error=about(decided, error))
+        return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)
+
+    def _record_purge(
+        self, locked: LockedExperiment, decision: Decision, *, ended: Mapping[str, CheckpointPurged | EvictionFailed]
+    ) -> None:
+        self._decisions.add(locked, ended[decision.decided.decision_id])
+
+    def _due(self, retention: timedelta) -> Callable[[ExperimentState, Decision], bool]:
+        now = self._decisions.now()
+
+        def is_due(state: ExperimentState, decision: Decision) -> bool:
+            if not _may_be_purged(state, decision, self._decisions.stores):
+                return False
+            if not may_retry(decision.failures, decision.failed_at, now):
+                return False
+            in_trash_since = decision.outcome_at or now
+            return decision.outcome == "purging" or in_trash_since + retention <= now
+
+        return is_due
+
+
+def is_pinned_in_trash(state: ExperimentState, decision: Decision) -> bool:
+    """Tell whether what a decision has put into the trash is pinned, and so wanted back."""
+    checkpoint = state.checkpoints[decision.decided.uri]
+    is_own = checkpoint.decision_id == decision.decided.decision_id
+    return decision.outcome == "trashed" and is_own and checkpoint.pinned
+
+
+def _may_be_purged(state: ExperimentState, decision: Decision, stores: Stores) -> bool:
+    """Tell whether what a decision has put into the trash may be deleted from there."""
+    if not stores.allows(decision.decided.store_uri):
+        return False
+    return decision.outcome in {"trashed", "purging"} and not is_pinned_in_trash(state, decision)
+
+
+def next_step(decision: Decision, stores: Stores) -> Event:
+    """Say what comes next for a trashed checkpoint: usually that it is purged.
+
+    A restore may have been cut off after the move back and before its record: then it is restored. And what would be
+    refused later, when there is no way back, is refused now.
+    """
+    decided = decision.decided
+    ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+    try:
+        store = stores.at(decided.store_uri)
+        if store.trashed(decided.decision_id):
+            store.require_purgeable(decided.decision_id, decided.manifest)
+        elif is_at_its_place(decision, store):
+            return CheckpointRestored(**ids)
+    except (StoreError, PathRefused) as error:
+        return EvictionFailed(**ids, step="purge", error=about(decided, error))
+    return PurgeDecided(**ids)

@@ -1,0 +1,121 @@
+"""From the claim to the trash."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from quota.domain.eligibility import objection
+from quota.domain.events import CheckpointTrashed, Event, EvictionCancelled, EvictionDecided, EvictionFailed
+from quota.domain.experiment import Decision, ExperimentState, may_retry
+from quota.errors import CheckpointGone, PathRefused, StoreError
+from quota.projections.projector import LockedExperiment
+from quota.services.open_decisions import OpenDecisions
+from quota.services.stores import Stores
+from quota.services.tally import about
+
+logger = logging.getLogger(__name__)
+
+_BROUGHT_BACK_FOR = frozenset({"pinned", "ended", "needed"})
+
+
+class Settler:
+    """Settles claims: after a crash at any point, calling it again finishes the work.
+
+    Args:
+        decisions: What is to be done.
+    """
+
+    def __init__(self, decisions: OpenDecisions) -> None:
+        self._decisions = decisions
+
+    def has_claims(self, experiment_id: str) -> bool:
+        """Tell whether earlier sweeps left claims that can be settled by now."""
+        return bool(self._decisions.find(experiment_id, self._to_settle))
+
+    def settle_claims(self, experiment_id: str, moved: Callable[[], None]) -> None:
+        """Move all claimed checkpoints to the trash, as far as their claims still hold."""
+        for batch in self._decisions.batches(experiment_id, self._to_settle):
+            trashed: list[EvictionDecided] = []
+            try:
+                self._decisions.with_each(experiment_id, batch, partial(self._settle, moved=moved, trashed=trashed))
+            except Exception:
+                _put_back(trashed, self._decisions.stores)
+                raise
+
+    def _settle(
+        self,
+        locked: LockedExperiment,
+        decision: Decision,
+        *,
+        moved: Callable[[], None],
+        trashed: list[EvictionDecided],
+    ) -> None:
+        """Settle a claim, and note in `trashed` what that moves."""
+        if decision.outcome == "claimed":
+            # Asked before each move: a process may be frozen between any two of them.
+            self._decisions.lease.require(locked.stream.connection)
+            work = partial(_settled, locked.state, decision, self._decisions.stores, trashed)
+            self._decisions.add(locked, self._decisions.keeping(locked, work))
+        moved()
+
+    def _to_settle(self, _: ExperimentState, decision: Decision) -> bool:
+        now = self._decisions.now()
+        return decision.outcome == "claimed" and may_retry(decision.failures, decision.failed_at, now)
+
+
+def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed: list[EvictionDecided]) -> Event:
+    """Do the store's part of a claim, under the stream's lock, and return what to record.
+
+    Where the store does not even say whether a sweep that was killed has moved the checkpoint, the claim stays open,
+    or the checkpoint would pass for stored while it lies in the trash.
+    """
+    decided = decision.decided
+    ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+    reason = objection(state, decided.uri, decided.checkpoint_position, decided.reason)
+    if state.checkpoints[decided.uri].decision_id != decided.decision_id:
+        reason = reason or "saved_again"
+    if not stores.allows(decided.store_uri):
+        reason = reason or "store_removed"
+    try:
+        store = stores.at(decided.store_uri)
+        if reason is None:
+            if not store.trashed(decided.decision_id):
+                trashed.append(decided)
+            store.trash(decided.uri, decided.decision_id, decided.manifest)
+            return CheckpointTrashed(**ids)
+        if store.trashed(decided.decision_id):
+            # A sweep was killed between the move and its record, and then the claim lost its reason.
+            if reason in _BROUGHT_BACK_FOR and store.restore(decided.uri, decided.decision_id):
+                return EvictionCancelled(**ids, reason=reason)
+            return CheckpointTrashed(**ids)
+    except CheckpointGone:
+        return EvictionCancelled(**ids, reason="missing")
+    except (StoreError, PathRefused) as error:
+        return _refused(decided, stores, error)
+    return EvictionCancelled(**ids, reason=reason)
+
+
+def _refused(decided: EvictionDecided, stores: Stores, error: Exception) -> Event:
+    """Find out what became of a move that was refused or cut off."""
+    ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+    try:
+        moved = stores.at(decided.store_uri).trashed(decided.decision_id)
+    except (StoreError, PathRefused) as unknown:
+        untold = f"{error}; whether it was moved cannot be told: {unknown}"
+        return EvictionFailed(**ids, step="look", error=about(decided, untold))
+    return CheckpointTrashed(**ids) if moved else EvictionFailed(**ids, step="trash", error=about(decided, error))
+
+
+def _put_back(trashed: Sequence[EvictionDecided], stores: Stores) -> None:
+    """Undo moves whose record was not committed.
+
+    This process may have been frozen before the moves, until its lease and its transaction were gone and a resume was
+    promised what it has moved now.
+    """
+    for decided in trashed:
+        try:
+            stores.at(decided.store_uri).restore(decided.uri, decided.decision_id)
+        except (StoreError, PathRefused) as error:
+            logger.warning("checkpoint %s stays in the trash: %s", decided.uri, error)

@@ -1,0 +1,72 @@
+"""Looking after what lies in the trash."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from quota.domain.events import CheckpointRestored
+from quota.domain.experiment import Decision, ExperimentState
+from quota.errors import PathRefused, StoreError
+from quota.projections.projector import LockedExperiment
+from quota.services.bringing_back import is_brought_back
+from quota.services.open_decisions import OpenDecisions, batched
+from quota.services.purging import is_pinned_in_trash, next_step
+
+logger = logging.getLogger(__name__)
+
+
+class TrashKeeper:
+    """Sees to it that the log and the trash say the same, and that what is pinned comes back.
+
+    Args:
+        decisions: What is to be done.
+    """
+
+    def __init__(self, decisions: OpenDecisions) -> None:
+        self._decisions = decisions
+
+    def look_after_trash(self, experiment_id: str) -> None:
+        """Record what a process moved back that was killed before it could say so, and bring back what is pinned.
+
+        A checkpoint can be pinned while it is claimed, and a sweep that was killed may have moved it by then.
+        """
+        pinned = [one.decided.decision_id for one in self._decisions.find(experiment_id, is_pinned_in_trash)]
+        for batch in batched(pinned):
+            self._decisions.with_each(experiment_id, batch, self._restore_pinned)
+        for batch in batched(self._missing_from_trash(experiment_id)):
+            self._decisions.with_each(experiment_id, batch, self._note_restored)
+
+    def _restore_pinned(self, locked: LockedExperiment, decision: Decision) -> None:
+        if not is_pinned_in_trash(locked.state, decision):
+            return
+        decided = decision.decided
+        try:
+            is_back = self._decisions.keeping(locked, partial(is_brought_back, decision, self._decisions.stores))
+        except (StoreError, PathRefused) as error:
+            logger.warning("checkpoint %s is pinned, and cannot be brought back: %s", decided.uri, error)
+            return
+        if is_back:
+            self._decisions.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
+
+    def _missing_from_trash(self, experiment_id: str) -> list[str]:
+        trashed = [one.decided for one in self._decisions.find(experiment_id, _is_trashed)]
+        found: list[str] = []
+        for root in sorted({decided.store_uri for decided in trashed}):
+            try:
+                claims = self._decisions.stores.claims_at(root)
+            except (StoreError, PathRefused) as error:
+                logger.info("the trash of store %s cannot be looked at: %s", root, error)
+                continue
+            found += [one.decision_id for one in trashed if one.store_uri == root and one.decision_id not in claims]
+        return found
+
+    def _note_restored(self, locked: LockedExperiment, decision: Decision) -> None:
+        if decision.outcome == "trashed":
+            event = self._decisions.keeping(locked, partial(next_step, decision, self._decisions.stores))
+            if isinstance(event, CheckpointRestored):
+                self._decisions.add(locked, event)
+
+
+def _is_trashed(_: ExperimentState, decision: Decision) -> bool:
+    return decision.outcome == "trashed"
