@@ -180,13 +180,16 @@ def _copied_back(place: Place, prefix: str, subject: str, claim: Claim) -> Claim
 
     def copy_out(key: str) -> None:
         entry = entries[key]
-        if entry.is_placeholder:
-            place.bucket.write(key, b"")
-        else:
-            source = key_of(place.copies, entry.path)
-            copy(place.bucket, source, key, entry.held_etag, entry.size_bytes, replace=False)
+        source = key_of(place.copies, entry.path)
+        copy(place.bucket, source, key, entry.held_etag, entry.size_bytes, replace=False)
 
-    in_parallel(copy_out, [key for key in entries if key not in present])
+    missing = [key for key in entries if key not in present]
+    in_parallel(copy_out, [key for key in missing if not entries[key].is_placeholder])
+    # A server that keeps folders makes one itself when the first file in it is written, and may put its own in place of
+    # a placeholder that is written at the same moment: the placeholders wait until every file is there.
+    for key in missing:
+        if entries[key].is_placeholder:
+            place.bucket.write(key, b"")
     present = {item.key: item for item in place.bucket.objects(prefix)}
     differing = sorted(entries.keys() ^ present.keys())
     differing += [
