@@ -35,8 +35,12 @@ def failures_named(store_uri: str, task: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        code = error.errno or 0
-        cause = f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
         path = f" at {shown(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
-        advice = _ADVICE.get(code, "mend the cause, then try again")
-        raise StoreError(f"store {store_uri}: cannot {task}: {cause}{path}; {advice}") from error
+        advice = _ADVICE.get(error.errno or 0, "mend the cause, then try again")
+        raise StoreError(f"store {store_uri}: cannot {task}: {cause_of(error)}{path}; {advice}") from error
+
+
+def cause_of(error: OSError) -> str:
+    """Return what the system said, in words and by its name."""
+    code = error.errno or 0
+    return f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"

@@ -55,7 +55,12 @@ def manifest_of(spot: Spot) -> Manifest:
         except FileNotFoundError as error:
             message = f"{spot.subject}: {shown(error.filename)} vanished while it was listed; try again"
             raise CheckpointChanged(message) from error
-    return Manifest.of(entries, _EPOCH + timedelta(microseconds=min(modified_ns // 1_000, _LATEST_MICROSECONDS)))
+    return Manifest.of(entries, moment_of(modified_ns))
+
+
+def moment_of(nanoseconds: int) -> datetime:
+    """Return the time that a file system tells, not before 1970, and not after what an event may hold."""
+    return _EPOCH + timedelta(microseconds=min(max(0, nanoseconds) // 1_000, _LATEST_MICROSECONDS))
 
 
 def _entry_required(node: Node, subject: str) -> ManifestEntry:

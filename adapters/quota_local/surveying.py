@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
-from quota.domain.events.base import LATEST
 from quota.domain.identifiers import TRASH_NAME
 from quota.domain.reconciliation import StoredItem
 from quota.errors import CheckpointChanged, PathRefused
+from quota_local.failures import cause_of
+from quota_local.listing import moment_of
 from quota_local.roots import OpenRoot
 from quota_local.way import open_seen, spelled
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LATEST_MICROSECONDS = (LATEST - _EPOCH) // timedelta(microseconds=1)
 # Each level holds two descriptors, and a process may have 1,024 of them.
 _DEEPEST = 128
 
@@ -56,7 +54,7 @@ def survey(root: OpenRoot) -> Generator[StoredItem]:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                yield StoredItem(path=path, size_bytes=0, modified_at=_EPOCH, problem=_said(error))
+                yield StoredItem(path=path, size_bytes=0, modified_at=moment_of(0), problem=cause_of(error))
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 size = status.st_size if stat.S_ISREG(status.st_mode) else 0
@@ -85,7 +83,7 @@ def _entered(
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _said(error)
+        return cause_of(error)
     except CheckpointChanged:
         return "it was replaced or moved meanwhile"
     try:
@@ -96,7 +94,7 @@ def _entered(
         return error.reason
     except OSError as error:
         os.close(fd)
-        return _said(error)
+        return cause_of(error)
 
 
 def _level(path: bytes, fd: int) -> _Level:
@@ -106,12 +104,6 @@ def _level(path: bytes, fd: int) -> _Level:
         return _Level(path, fd, entries, closing.pop_all())
 
 
-def _said(error: OSError) -> str:
-    code = error.errno or 0
-    return f"{os.strerror(code)} ({errno.errorcode.get(code, code)})"
-
-
 def _modified_at(status: os.stat_result) -> datetime:
     """Return when something was written, or put where it is: copying and unpacking keep the former."""
-    modified_ns = max(0, status.st_mtime_ns, status.st_ctime_ns)
-    return _EPOCH + timedelta(microseconds=min(modified_ns // 1_000, _LATEST_MICROSECONDS))
+    return moment_of(max(status.st_mtime_ns, status.st_ctime_ns))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, insert, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, func, insert, or_, select
 
 from quota.domain.locations import Location, parse_location
 from quota.eventlog.tables import checkpoint_locations
@@ -50,8 +50,15 @@ def take_location(connection: Connection, experiment_id: str, trial_id: str, uri
 def overlapping_locations(connection: Connection, location: Location) -> Iterator[Overlap]:
     """Find all locations that are taken and are, contain or lie in `location`, in order."""
     table = checkpoint_locations
-    # Everything below `…/trial-1/` sorts before `…/trial-10`, since `0` follows `/`.
-    below = (table.c.location >= location.key) & (table.c.location < f"{location.key[:-1]}0")
-    query = select(table).where(or_(below, table.c.location.in_(location.ancestors()))).order_by(table.c.location)
+    overlapping = or_(lies_below(table.c.location, location), table.c.location.in_(location.ancestors()))
+    query = select(table).where(overlapping).order_by(table.c.location)
     for row in connection.execute(query):
         yield Overlap(row.location, row.experiment_id, row.trial_id)
+
+
+def lies_below(column: Column[str], location: Location) -> ColumnElement[bool]:
+    """Return the condition that a column's URI or key begins with a location's key, byte by byte.
+
+    Everything below `…/trial-1/` sorts before `…/trial-10`, since `0` follows `/`. (LIKE takes `A` for `a` on SQLite.)
+    """
+    return (column >= location.key) & (column < f"{location.key[:-1]}0")

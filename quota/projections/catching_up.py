@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import select
 
 from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.errors import LogCorrupt, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.tables import streams
 from quota.projections.projector import Projector
@@ -41,6 +42,21 @@ class CatchUp:
         for experiment_id in self.behind():
             if experiment_id in wanted:
                 self.experiment(experiment_id)
+
+    def as_far_as_possible(self, but: Collection[str] = ()) -> dict[str, str]:
+        """Catch all up that are behind, leaving some out.
+
+        Returns:
+            Why experiments cannot be trusted, by id; their tables are as they were.
+        """
+        untrusted: dict[str, str] = {}
+        for experiment_id in self.behind():
+            try:
+                if experiment_id not in but:
+                    self.experiment(experiment_id)
+            except (LogCorrupt, ProjectionDiverged) as error:
+                untrusted[experiment_id] = str(error)
+        return untrusted
 
     def behind(self) -> list[str]:
         """Return the experiments whose tables do not reflect the whole of their streams, sorted."""

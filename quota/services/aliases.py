@@ -94,14 +94,8 @@ class Aliases:
 
     def refresh(self) -> None:
         """Read which checkpoints have been saved since the last time, in whatever experiment."""
-        for experiment_id in self._catching_up.behind():
-            if experiment_id in self._distrusted:
-                continue
-            try:
-                self._catching_up.experiment(experiment_id)
-            except (LogCorrupt, ProjectionDiverged):
-                # The sweep says so in that experiment's own turn; until it is mended, its tables are all there is.
-                self._distrusted.add(experiment_id)
+        # The sweep says why in that experiment's own turn; until it is mended, its tables are all there is.
+        self._distrusted.update(self._catching_up.as_far_as_possible(but=self._distrusted))
         with self._database.read() as connection:
             heads = connection.execute(select(projected_streams.c.experiment_id, projected_streams.c.position))
             grown = {row.experiment_id: row.position for row in heads if row.position > self._until(row.experiment_id)}

@@ -16,7 +16,7 @@ from quota.domain.manifest import LARGEST_BYTES, Manifest
 from quota.domain.reconciliation import Comparison, Expected, Orphan, StoredItem
 from quota.errors import CheckpointGone, LogCorrupt, PathRefused, ProjectionDiverged, StoreError
 from quota.eventlog.database import Database
-from quota.eventlog.locations import overlapping_locations
+from quota.eventlog.locations import lies_below, overlapping_locations
 from quota.ports import CheckpointStore
 from quota.projections.catching_up import CatchUp
 from quota.projections.projector import LockedExperiment, Projector
@@ -93,7 +93,7 @@ class ReconcileRun:
         query = (
             select(*columns)
             .where(checkpoints.c.state.in_((*_AT_ITS_PLACE, "missing")))
-            .where(checkpoints.c.uri.startswith(parse_location(self.root).key, autoescape=True))
+            .where(lies_below(checkpoints.c.uri, parse_location(self.root)))
             .order_by(checkpoints.c.experiment_id, checkpoints.c.uri)
         )
         with self.database.read() as connection:
@@ -187,11 +187,10 @@ class ReconcileRun:
             return True
         uri, keys = checkpoints.c.uri, (location.key, *location.ancestors())
         around = uri.in_([*keys, *(key.removesuffix("/") for key in keys)])
-        within = (uri >= location.key) & (uri < f"{location.key[:-1]}0")
         query = select(uri).where(
             checkpoints.c.experiment_id.in_(experiment_ids),
             checkpoints.c.state.in_(_AT_ITS_PLACE),
-            or_(around, within),
+            or_(around, lies_below(uri, location)),
         )
         with self.database.read() as connection:
             return connection.execute(query.limit(1)).first() is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from quota.errors import LogCorrupt, NotFound, PathRefused, ProjectionDiverged, StoreError
+from quota.errors import NotFound, PathRefused, StoreError
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
 from quota.projections.catching_up import CatchUp
@@ -75,11 +75,7 @@ class Reconciler:
                 known = ", ".join(sorted(deployment.stores)) or "none"
                 raise NotFound(f"store {root}: there is no such store; stores are: {known}")
         catching_up = CatchUp(self._database, self._projector)
-        for experiment_id in catching_up.behind():
-            try:
-                catching_up.experiment(experiment_id)
-            except (LogCorrupt, ProjectionDiverged) as error:
-                report.untrusted[experiment_id] = str(error)
+        report.untrusted.update(catching_up.as_far_as_possible())
         stores = Stores(deployment, self._open_store)
         for root in roots or sorted(deployment.stores):
             run = ReconcileRun(
