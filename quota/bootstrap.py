@@ -30,6 +30,7 @@ from quota.services.reconciling import Reconciler
 from quota.services.recording import Recorder
 from quota.services.rescuing import Rescuer
 from quota.services.restoring import Restorer
+from quota.services.returning import OrphanReturner
 from quota.services.stores import OpenStore
 from quota.services.sweeping import Sweeper
 
@@ -139,7 +140,7 @@ def assemble(
         database=database,
         log=log,
         projector=projector,
-        recorder=Recorder(appender, projector, rescuer),
+        recorder=Recorder(appender, projector, rescuer, OrphanReturner(database, projector, rescuer)),
         planner=Planner(database, projector, clock),
         leases=leases,
         heartbeats=Heartbeats(database, actor),

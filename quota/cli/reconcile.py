@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, print_table, progress, size_text
+from quota.cli.session import (
+    DatabaseOption,
+    JsonOption,
+    MovesBar,
+    opened,
+    policy_parameters,
+    print_json,
+    print_table,
+    progress,
+    size_text,
+)
+from quota.domain.identifiers import ORPHANS_STREAM
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from quota.services.findings import Finding, ReconcileReport
+    from quota.services.sweep_run import SweepReport
 
 _FAILED = 1
 _SHOWN = 20
@@ -41,6 +53,7 @@ class _Watcher:
         self.files: Counter[str] = Counter()
         self.sizes: Counter[str] = Counter()
         self.first: dict[str, list[Finding]] = defaultdict(list)
+        self.orphans: list[str] = []
 
     def listed(self) -> None:
         """Move the bar on."""
@@ -52,6 +65,8 @@ class _Watcher:
         """Count a finding."""
         kind = finding.kind
         self.numbers[kind] += 1
+        if finding.may_be_trashed:
+            self.orphans.append(finding.uri)
         self.recorded[kind] += finding.is_recorded
         self.files[kind] += finding.files or 0
         self.sizes[kind] += finding.found_bytes or finding.logged_bytes or 0
@@ -79,29 +94,42 @@ def reconcile(
             "--orphans-older-than", metavar="TIME", help="What is younger may not have been reported yet: 90s, 1h, 1d."
         ),
     ] = None,
+    trash_orphans: Annotated[
+        bool,
+        typer.Option("--trash-orphans", help="Move orphans to the trash, where they can be restored like evictions."),
+    ] = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare what lies in the stores with what the log says. Deletes and moves nothing.
+    """Compare what lies in the stores with what the log says. Moves nothing, unless told to.
 
     With --json, each finding is a line of its own, and the last line sums up.
     """
     from quota.services.findings import ReconcileOrder
+    from quota.services.sweep_run import SweepOrder, SweepReport
 
+    trashed = SweepReport()
     with opened(database, orphans_older_than=orphans_older_than) as (services, settings):
         order = ReconcileOrder(settings.orphans_older_than, settings.lease_term, record=record)
         with progress(quiet=as_json) as bar:
             watcher = _Watcher(bar, as_json=as_json)
             report = services.reconciler.reconcile(stores or [], order, watcher)
+        if trash_orphans and watcher.orphans:
+            sweep_order = SweepOrder(policy_parameters(settings, None), settings.trash_retention, settings.lease_term)
+            with progress(quiet=as_json) as bar:
+                trashed = services.sweeper.trash_orphans(
+                    watcher.orphans, settings.orphans_older_than, sweep_order, MovesBar(bar, "moving orphans")
+                )
     if as_json:
-        print_json(_summed_up(report, watcher))
+        print_json(_summed_up(report, watcher, trashed))
     else:
         _answer(report, watcher, record=record)
-    if report.errors or report.untrusted:
+        _answer_trashed(trashed)
+    if report.errors or report.untrusted or trashed.tally.errors or trashed.untrusted:
         raise typer.Exit(_FAILED)
 
 
-def _summed_up(report: ReconcileReport, watcher: _Watcher) -> dict[str, Any]:
+def _summed_up(report: ReconcileReport, watcher: _Watcher, trashed: SweepReport) -> dict[str, Any]:
     return {
         "kind": "summary",
         "checkpoints": report.checkpoints,
@@ -109,8 +137,9 @@ def _summed_up(report: ReconcileReport, watcher: _Watcher) -> dict[str, Any]:
         "size_bytes": report.size_bytes,
         "findings": dict(watcher.numbers),
         "recorded": dict(+watcher.recorded),
-        "errors": report.errors,
-        "untrusted": report.untrusted,
+        "trashed": trashed.tally.evicted,
+        "errors": [*report.errors, *trashed.tally.errors],
+        "untrusted": report.untrusted | trashed.untrusted,
     }
 
 
@@ -153,6 +182,19 @@ def _answer(report: ReconcileReport, watcher: _Watcher, *, record: bool) -> None
         typer.echo(f"failed: {error}", err=True)
     for reason in report.untrusted.values():
         typer.echo(f"not compared: {reason}", err=True)
+
+
+def _answer_trashed(trashed: SweepReport) -> None:
+    tally = trashed.tally
+    if tally.evicted:
+        typer.echo(
+            f"{_count(tally.evicted, 'orphan')} moved to the trash, which sweeps empty when it is due; "
+            f"see: ckpt-quota evictions -e {ORPHANS_STREAM}; undo with: ckpt-quota restore DECISION"
+        )
+    for error in tally.errors:
+        typer.echo(f"failed: {error}", err=True)
+    for reason in trashed.untrusted.values():
+        typer.echo(f"not moved: {reason}", err=True)
 
 
 def _count(number: int, thing: str) -> str:

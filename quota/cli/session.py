@@ -13,7 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
     from rich.table import Table
 
     from quota.bootstrap import Services
@@ -119,6 +119,28 @@ def progress(*, quiet: bool) -> Progress:
         transient=True,
         disable=quiet or not screen.is_terminal,
     )
+
+
+class MovesBar:
+    """Shows how many checkpoints are moved."""
+
+    def __init__(self, bar: Progress, task: str) -> None:
+        self._bar = bar
+        self._description = task
+        self._task: TaskID | None = None
+        self._total = 0
+
+    def expect(self, checkpoints: int) -> None:
+        """Make the bar longer."""
+        self._total += checkpoints
+        if self._task is None:
+            self._task = self._bar.add_task(self._description, total=self._total)
+        self._bar.update(self._task, total=self._total)
+
+    def moved(self) -> None:
+        """Move the bar on."""
+        if self._task is not None:
+            self._bar.advance(self._task)
 
 
 def print_json(value: object) -> None:

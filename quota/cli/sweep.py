@@ -12,6 +12,7 @@ from quota.cli.session import (
     DatabaseOption,
     ExperimentOption,
     JsonOption,
+    MovesBar,
     PolicyOption,
     SeedOption,
     chosen,
@@ -26,34 +27,11 @@ from quota.cli.session import (
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from rich.progress import Progress, TaskID
-
     from quota.errors import LeaseHeld
     from quota.services.sweep_run import SweepReport
 
 _FAILED, _EXCEEDED = 1, 3
 _MISSING_SHOWN = 5
-
-
-class _Bar:
-    """Shows a sweep's progress."""
-
-    def __init__(self, bar: Progress) -> None:
-        self._bar = bar
-        self._task: TaskID | None = None
-        self._total = 0
-
-    def expect(self, checkpoints: int) -> None:
-        """Make the bar longer."""
-        self._total += checkpoints
-        if self._task is None:
-            self._task = self._bar.add_task("evicting", total=self._total)
-        self._bar.update(self._task, total=self._total)
-
-    def moved(self) -> None:
-        """Move the bar on."""
-        if self._task is not None:
-            self._bar.advance(self._task)
 
 
 def sweep(
@@ -81,7 +59,7 @@ def sweep(
         order = SweepOrder(parameters, settings.trash_retention, settings.lease_term)
         try:
             with progress(quiet=as_json) as bar:
-                report = services.sweeper.sweep(experiments, order, _Bar(bar))
+                report = services.sweeper.sweep(experiments, order, MovesBar(bar, "evicting"))
         except LeaseHeld as held:
             _answer_skipped(held, as_json=as_json)
             return

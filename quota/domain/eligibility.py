@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-from quota.domain.events import CancelReason
+from quota.domain.events import CancelReason, EvictionReason
 from quota.domain.experiment import Checkpoint, ExperimentState
 
 _LATER_ONE_LEFT = frozenset({"stored", "claimed"})
 
 
-def objection(
-    state: ExperimentState, uri: str, saved_position: int, planned_as: Literal["paused", "superseded"]
-) -> CancelReason | None:
+def objection(state: ExperimentState, uri: str, saved_position: int, planned_as: EvictionReason) -> CancelReason | None:
     """Say why a checkpoint may not be evicted (any more), or None where it may.
 
     Args:
@@ -26,6 +22,8 @@ def objection(
         return "saved_again"
     if checkpoint.pinned:
         return "pinned"
+    if planned_as == "orphan":
+        return None
     trial = state.trials[checkpoint.trial_id]
     if trial.has_ended:
         return "ended"

@@ -11,8 +11,11 @@ import uuid
 
 MAX_ID_BYTES = 200
 DEPLOYMENT_STREAM = "_deployment"
+ORPHANS_STREAM = "_orphans"
+"""The experiment in whose name orphans are moved to the trash: they are decisions there, like evictions."""
+
 TRASH_NAME = ".trash"
-RESERVED_IDS = frozenset({DEPLOYMENT_STREAM, TRASH_NAME, ".", ".."})
+RESERVED_IDS = frozenset({DEPLOYMENT_STREAM, ORPHANS_STREAM, TRASH_NAME, ".", ".."})
 
 # Cc control, Cf format (all bidirectional marks are among them), Cs lone surrogate, Co private use,
 # Cn unassigned, Zl and Zp line and paragraph separators.

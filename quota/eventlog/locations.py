@@ -36,15 +36,25 @@ def take_location(connection: Connection, experiment_id: str, trial_id: str, uri
         What is in the way, or None where the location is the trial's now.
     """
     location = parse_location(uri)
-    if connection.dialect.name == "postgresql":
-        # Two trials of two experiments could otherwise take overlapping locations at the same moment.
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+    # Two trials of two experiments could otherwise take overlapping locations at the same moment.
+    hold_locations(connection)
     own = Overlap(location.key, experiment_id, trial_id)
     for overlap in overlapping_locations(connection, location):
         return None if overlap == own else overlap
     taken = {"location": location.key, "experiment_id": experiment_id, "trial_id": trial_id}
     connection.execute(insert(checkpoint_locations).values(taken))
     return None
+
+
+def hold_locations(connection: Connection) -> None:
+    """Let nobody take a location before the caller's transaction ends; whoever is about to, is waited for."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+
+
+def is_taken(connection: Connection, uri: str) -> bool:
+    """Tell whether a trial has ever reported a checkpoint at, around or within a place."""
+    return next(overlapping_locations(connection, parse_location(uri)), None) is not None
 
 
 def overlapping_locations(connection: Connection, location: Location) -> Iterator[Overlap]:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
+from quota.domain.identifiers import ORPHANS_STREAM
 from quota.domain.locations import Location, parse_location
 from quota.domain.plan import Plan
 from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, StoreError
@@ -98,7 +99,12 @@ class Aliases:
         self._distrusted.update(self._catching_up.as_far_as_possible(but=self._distrusted))
         with self._database.read() as connection:
             heads = connection.execute(select(projected_streams.c.experiment_id, projected_streams.c.position))
-            grown = {row.experiment_id: row.position for row in heads if row.position > self._until(row.experiment_id)}
+            grown = {
+                row.experiment_id: row.position
+                for row in heads
+                # Orphans are nobody's checkpoints: nothing is lost along with what lies at their places.
+                if row.experiment_id != ORPHANS_STREAM and row.position > self._until(row.experiment_id)
+            }
             for experiment_ids in _parts(sorted(grown)):
                 self._read(connection, experiment_ids)
         self._read_until.update(grown)

@@ -40,6 +40,11 @@ class Finding:
     is_recorded: bool = False
     note: str | None = None
 
+    @property
+    def may_be_trashed(self) -> bool:
+        """Whether it is an orphan that has nothing to do with any trial, as far as is known."""
+        return self.kind == "orphan" and self.note is None
+
 
 @dataclass(frozen=True, slots=True)
 class ReconcileOrder:

@@ -141,7 +141,7 @@ class Lister:
         if known is not None:
             return known
         manifest = self._lease.keeping(lambda: store.manifest(candidate.uri))
-        _require_size(candidate, manifest)
+        require_size(candidate.uri, manifest)
         return manifest
 
     def _require_successor(self, candidate: Candidate, newest: str) -> None:
@@ -178,7 +178,7 @@ class Lister:
             self.failures[root] = f"store {root}: {_REFUSALS_IN_A_ROW} checkpoints in a row cannot be read; see above"
 
 
-def _require_size(candidate: Candidate, manifest: Manifest) -> None:
+def require_size(uri: str, manifest: Manifest) -> None:
     """Check that a checkpoint is no larger than a disk.
 
     Raises:
@@ -189,7 +189,7 @@ def _require_size(candidate: Candidate, manifest: Manifest) -> None:
             f"its files add up to {manifest.size_bytes} bytes, and none is larger than {LARGEST_BYTES}; "
             "look for files with holes"
         )
-        raise PathRefused("checkpoint", "uri", candidate.uri, reason)
+        raise PathRefused("checkpoint", "uri", uri, reason)
 
 
 def is_in_use(candidate: Candidate, manifest: Manifest, saved_at: datetime) -> bool:

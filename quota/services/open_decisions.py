@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from quota.domain.events import Event
-from quota.domain.experiment import Decision, ExperimentState
+from quota.domain.experiment import Decision
 from quota.eventlog.leases import Lease
 from quota.projections.projector import LockedExperiment
 from quota.services.appending import Appender
@@ -58,14 +58,13 @@ class OpenDecisions:
         """Return the time."""
         return self._appender.clock.now()
 
-    def find(self, experiment_id: str, wanted: Callable[[ExperimentState, Decision], bool]) -> list[Decision]:
+    def find(self, experiment_id: str, wanted: Callable[[LockedExperiment, Decision], bool]) -> list[Decision]:
         """Return the decisions that are wanted, as they are by now."""
         with self._streams.locked(experiment_id) as locked:
-            state = locked.state
-            return [decision for decision in state.decisions.values() if wanted(state, decision)]
+            return [decision for decision in locked.state.decisions.values() if wanted(locked, decision)]
 
     def batches(
-        self, experiment_id: str, wanted: Callable[[ExperimentState, Decision], bool]
+        self, experiment_id: str, wanted: Callable[[LockedExperiment, Decision], bool]
     ) -> Iterator[Sequence[str]]:
         """Give their ids, as many at a time as may be worked on under one lock."""
         for batch in batched([decision.decided.decision_id for decision in self.find(experiment_id, wanted)]):

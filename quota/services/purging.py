@@ -7,10 +7,12 @@ from datetime import timedelta
 from functools import partial
 
 from quota.domain.events import CheckpointPurged, CheckpointRestored, Event, EvictionFailed, PurgeDecided
-from quota.domain.experiment import Decision, ExperimentState, may_retry
+from quota.domain.experiment import Decision, may_retry
 from quota.errors import PathRefused, StoreError
+from quota.eventlog.locations import hold_locations
 from quota.projections.projector import LockedExperiment
 from quota.services.bringing_back import is_at_its_place
+from quota.services.objecting import is_wanted_back
 from quota.services.open_decisions import OpenDecisions
 from quota.services.stores import Stores
 from quota.services.tally import about
@@ -40,10 +42,15 @@ class Purger:
             self._decisions.with_each(experiment_id, list(ended), partial(self._record_purge, ended=ended))
 
     def _begin_purge(self, locked: LockedExperiment, decision: Decision, *, begun: list[Decision]) -> None:
-        if not _may_be_purged(locked.state, decision, self._decisions.stores):
+        if not _may_be_purged(locked, decision, self._decisions.stores):
             return
         if decision.outcome == "trashed":
             event = self._decisions.keeping(locked, partial(next_step, decision, self._decisions.stores))
+            if decision.decided.reason == "orphan":
+                # Whoever is about to report a checkpoint there is waited for, and from here on comes too late.
+                hold_locations(locked.stream.connection)
+                if is_wanted_back(locked, decision):
+                    return
             self._decisions.add(locked, event)
             if not isinstance(event, PurgeDecided):
                 return
@@ -65,32 +72,24 @@ class Purger:
     ) -> None:
         self._decisions.add(locked, ended[decision.decided.decision_id])
 
-    def _due(self, retention: timedelta) -> Callable[[ExperimentState, Decision], bool]:
+    def _due(self, retention: timedelta) -> Callable[[LockedExperiment, Decision], bool]:
         now = self._decisions.now()
 
-        def is_due(state: ExperimentState, decision: Decision) -> bool:
-            if not _may_be_purged(state, decision, self._decisions.stores):
-                return False
+        def is_due(locked: LockedExperiment, decision: Decision) -> bool:
             if not may_retry(decision.failures, decision.failed_at, now):
                 return False
             in_trash_since = decision.outcome_at or now
-            return decision.outcome == "purging" or in_trash_since + retention <= now
+            is_late = decision.outcome == "purging" or in_trash_since + retention <= now
+            return is_late and _may_be_purged(locked, decision, self._decisions.stores)
 
         return is_due
 
 
-def is_pinned_in_trash(state: ExperimentState, decision: Decision) -> bool:
-    """Tell whether what a decision has put into the trash is pinned, and so wanted back."""
-    checkpoint = state.checkpoints[decision.decided.uri]
-    is_own = checkpoint.decision_id == decision.decided.decision_id
-    return decision.outcome == "trashed" and is_own and checkpoint.pinned
-
-
-def _may_be_purged(state: ExperimentState, decision: Decision, stores: Stores) -> bool:
+def _may_be_purged(locked: LockedExperiment, decision: Decision, stores: Stores) -> bool:
     """Tell whether what a decision has put into the trash may be deleted from there."""
     if not stores.allows(decision.decided.store_uri):
         return False
-    return decision.outcome in {"trashed", "purging"} and not is_pinned_in_trash(state, decision)
+    return decision.outcome in {"trashed", "purging"} and not is_wanted_back(locked, decision)
 
 
 def next_step(decision: Decision, stores: Stores) -> Event:

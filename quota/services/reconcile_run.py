@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from sqlalchemy import or_, select
 
 from quota.domain.events import CheckpointFound
-from quota.domain.identifiers import TRASH_NAME, event_id_problem
+from quota.domain.identifiers import ORPHANS_STREAM, TRASH_NAME, event_id_problem
 from quota.domain.locations import Location, location_problem, parse_location
 from quota.domain.manifest import LARGEST_BYTES, Manifest
 from quota.domain.reconciliation import Comparison, Expected, Orphan, StoredItem
@@ -92,7 +92,7 @@ class ReconcileRun:
         columns = [checkpoints.c[field.name] for field in fields(Expected) if field.name in checkpoints.c]
         query = (
             select(*columns)
-            .where(checkpoints.c.state.in_((*_AT_ITS_PLACE, "missing")))
+            .where(checkpoints.c.experiment_id != ORPHANS_STREAM, checkpoints.c.state.in_((*_AT_ITS_PLACE, "missing")))
             .where(lies_below(checkpoints.c.uri, parse_location(self.root)))
             .order_by(checkpoints.c.experiment_id, checkpoints.c.uri)
         )
@@ -173,6 +173,8 @@ class ReconcileRun:
         # A trial may have said since the log was read that it has saved a checkpoint there.
         if owners and self._holds_stored(location, sorted({experiment_id for experiment_id, _ in owners})):
             return
+        if owners:
+            finding = replace(finding, note=finding.note or "trials have saved checkpoints here before")
         if len(owners) == 1:
             ((experiment_id, trial_id),) = owners
             finding = replace(finding, experiment_id=experiment_id, trial_id=trial_id)

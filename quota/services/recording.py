@@ -29,6 +29,7 @@ from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
 from quota.services.refusing import error_for, location_refusal, named
 from quota.services.rescuing import Rescuer
+from quota.services.returning import OrphanReturner
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,14 @@ class Recorder:
         appender: In whose name.
         projector: Gives the states by which events are admitted.
         rescuer: Sees to it that what a resume loads, and what a save speaks of, is there.
+        returner: Gives back what was taken for an orphan.
     """
 
-    def __init__(self, appender: Appender, projector: Projector, rescuer: Rescuer) -> None:
+    def __init__(self, appender: Appender, projector: Projector, rescuer: Rescuer, returner: OrphanReturner) -> None:
         self.appender = appender
         self._projector = projector
         self._rescuer = rescuer
+        self._returner = returner
 
     def append(self, batch: Sequence[NewEvent], names: Mapping[str, str] | None = None) -> list[Receipt]:
         """Store a batch whole, or nothing of it.
@@ -102,6 +105,9 @@ class Recorder:
             return []
         names = names or {}
         prepared = [self._prepared(new, names.get(new.event_id)) for new in batch]
+        for new in batch:
+            if isinstance(new.payload, TrialResumed):
+                self._returner.give_back(new.experiment_id, new.payload.trial_id)
         with self._projector.locked(new.experiment_id for new in batch) as locked:
             return self._append(locked, prepared, names)
 
@@ -121,6 +127,7 @@ class Recorder:
         prepared = self._prepared(resumed, None)
         resumed = prepared.event
         trial_id = resumed.payload.about_trial or ""
+        self._returner.give_back(resumed.experiment_id, trial_id)
         with self._projector.locked([resumed.experiment_id]) as all_locked:
             locked = all_locked[resumed.experiment_id]
             connection = locked.stream.connection

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
-from quota.domain.events import CheckpointMissing, CheckpointRestored, EvictionCancelled, EvictionDecided
+from quota.domain.events import CancelReason, CheckpointMissing, CheckpointRestored, EvictionCancelled, EvictionDecided
 from quota.domain.experiment import Checkpoint, Decision
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.projections.projector import LockedExperiment, Projector
@@ -74,6 +73,12 @@ class Rescuer:
         if decision is not None:
             self._is_undone(locked, decision, self._stores(locked), "saved_again")
 
+    def bring_back_orphan(self, locked: LockedExperiment, decision_id: str) -> None:
+        """Move an orphan back from the trash that a trial has reported since."""
+        decision = locked.state.decisions.get(decision_id)
+        if decision is not None and decision.outcome in {"claimed", "trashed"}:
+            self._is_undone(locked, decision, self._stores(locked), "reported")
+
     def look_for(self, locked: LockedExperiment, uri: str) -> None:
         """Record a stored checkpoint as missing where its store has nothing at its place."""
         self._is_there(locked, locked.state.checkpoints[uri], self._stores(locked))
@@ -120,7 +125,11 @@ class Rescuer:
         return False
 
     def _is_undone(
-        self, locked: LockedExperiment, decision: Decision, stores: Stores, why: Literal["resumed", "saved_again"]
+        self,
+        locked: LockedExperiment,
+        decision: Decision,
+        stores: Stores,
+        why: CancelReason,
     ) -> bool:
         """End a decision so that its checkpoint lies at its place, if that can be done."""
         decided = decision.decided

@@ -6,18 +6,25 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from quota.domain.eligibility import objection
-from quota.domain.events import CheckpointTrashed, Event, EvictionCancelled, EvictionDecided, EvictionFailed
-from quota.domain.experiment import Decision, ExperimentState, may_retry
+from quota.domain.events import (
+    CancelReason,
+    CheckpointTrashed,
+    Event,
+    EvictionCancelled,
+    EvictionDecided,
+    EvictionFailed,
+)
+from quota.domain.experiment import Decision, may_retry
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.projections.projector import LockedExperiment
+from quota.services.objecting import objection_to
 from quota.services.open_decisions import OpenDecisions
 from quota.services.stores import Stores
 from quota.services.tally import about
 
 logger = logging.getLogger(__name__)
 
-_BROUGHT_BACK_FOR = frozenset({"pinned", "ended", "needed"})
+_BROUGHT_BACK_FOR = frozenset({"pinned", "ended", "needed", "reported"})
 
 
 class Settler:
@@ -56,28 +63,33 @@ class Settler:
         if decision.outcome == "claimed":
             # Asked before each move: a process may be frozen between any two of them.
             self._decisions.lease.require(locked.stream.connection)
-            work = partial(_settled, locked.state, decision, self._decisions.stores, trashed)
+            reason = self._objection(locked, decision.decided)
+            work = partial(_settled, decision.decided, reason, self._decisions.stores, trashed)
             self._decisions.add(locked, self._decisions.keeping(locked, work))
         moved()
 
-    def _to_settle(self, _: ExperimentState, decision: Decision) -> bool:
+    def _objection(self, locked: LockedExperiment, decided: EvictionDecided) -> CancelReason | None:
+        reason = objection_to(locked, decided)
+        if locked.state.checkpoints[decided.uri].decision_id != decided.decision_id:
+            reason = reason or "saved_again"
+        if not self._decisions.stores.allows(decided.store_uri):
+            reason = reason or "store_removed"
+        return reason
+
+    def _to_settle(self, _: LockedExperiment, decision: Decision) -> bool:
         now = self._decisions.now()
         return decision.outcome == "claimed" and may_retry(decision.failures, decision.failed_at, now)
 
 
-def _settled(state: ExperimentState, decision: Decision, stores: Stores, trashed: list[EvictionDecided]) -> Event:
+def _settled(
+    decided: EvictionDecided, reason: CancelReason | None, stores: Stores, trashed: list[EvictionDecided]
+) -> Event:
     """Do the store's part of a claim, under the stream's lock, and return what to record.
 
     Where the store does not even say whether a sweep that was killed has moved the checkpoint, the claim stays open,
     or the checkpoint would pass for stored while it lies in the trash.
     """
-    decided = decision.decided
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
-    reason = objection(state, decided.uri, decided.checkpoint_position, decided.reason)
-    if state.checkpoints[decided.uri].decision_id != decided.decision_id:
-        reason = reason or "saved_again"
-    if not stores.allows(decided.store_uri):
-        reason = reason or "store_removed"
     try:
         store = stores.at(decided.store_uri)
         if reason is None:

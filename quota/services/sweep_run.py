@@ -136,7 +136,7 @@ class SweepRun:
         self.trash_keeper.look_after_trash(experiment_id)
         if self.settler.has_claims(experiment_id) or self.purger.has_due(experiment_id, self.order.retention):
             self.chains.require_whole(experiment_id)
-            self._start()
+            self.start()
             self.settler.settle_claims(experiment_id, self.progress.moved)
         plan = self.plan(experiment_id)
         if plan is not None:
@@ -160,7 +160,7 @@ class SweepRun:
         experiment_id, wanted = plan.experiment_id, plan
         while wanted.evictions and not self.should_stop():
             self.chains.require_whole(experiment_id)
-            self._start()
+            self.start()
             listing = self.lister.list(wanted)
             if listing.is_complete:
                 if self._claim(wanted, listing.found):
@@ -185,7 +185,7 @@ class SweepRun:
         self.trash_keeper.look_after_trash(experiment_id)
         if self.purger.has_due(experiment_id, self.order.retention):
             self.chains.require_whole(experiment_id)
-            self._start()
+            self.start()
             self.purge(experiment_id)
 
     def distrust(self, experiment_id: str, error: QuotaError) -> None:
@@ -213,7 +213,8 @@ class SweepRun:
             )
         )
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Record that the sweep begins, where that is not done yet: there is something to do."""
         if self.report.sweep_id is not None:
             return
         # Where deletion is allowed, and what the limits are, is said there.
@@ -237,7 +238,7 @@ class SweepRun:
     def _record_missing(self, experiment_id: str, missing: Sequence[Candidate]) -> None:
         for start in range(0, len(missing), LOOKS_A_LOCK):
             with self.streams.locked(experiment_id) as locked:
-                self._look_at_stores(locked)
+                self.look_at_stores(locked)
                 for candidate in missing[start : start + LOOKS_A_LOCK]:
                     self._record_if_missing(locked, candidate)
                 self.projector.store(locked)
@@ -256,8 +257,8 @@ class SweepRun:
     def _record_refused(self, plan: Plan, refused: Sequence[Listed]) -> None:
         """Record decisions that failed before anything was claimed, so that they are not tried again at once."""
         with self.streams.locked(plan.experiment_id) as locked:
-            self._look_at_stores(locked)
-            self._require_as_logged(locked, refused)
+            self.look_at_stores(locked)
+            self.require_as_logged(locked, _trials(refused))
             for listed in refused:
                 decided = self._decided(locked.state, plan, listed)
                 if decided is None:
@@ -277,12 +278,12 @@ class SweepRun:
             False where the limit is another one by now, so that the plan has to be made anew.
         """
         with self.streams.locked(plan.experiment_id) as locked:
-            self._look_at_stores(locked)
+            self.look_at_stores(locked)
             limit = self._limit(locked)
             if limit is None or limit.numbers != plan.limit.numbers:
                 return False
             self.chains.require_rest(locked.stream)
-            self._require_as_logged(locked, found)
+            self.require_as_logged(locked, _trials(found))
             claimed = 0
             for listed in found:
                 # Trials may have ended since it was planned, and hold less.
@@ -302,11 +303,16 @@ class SweepRun:
         deployment = self.projector.held_deployment(locked.stream.connection)
         return deployment.limit_for(locked.state.experiment_id)
 
-    def _look_at_stores(self, locked: LockedExperiment) -> None:
+    def look_at_stores(self, locked: LockedExperiment) -> None:
+        """Go by what operators have said about stores, which nobody changes before the lock is given back."""
         self.stores.look_at(self.projector.held_deployment(locked.stream.connection))
 
-    def _require_as_logged(self, locked: LockedExperiment, listed: Sequence[Listed]) -> None:
-        trial_ids = [one.candidate.trial_id for one in listed]
+    def require_as_logged(self, locked: LockedExperiment, trial_ids: Sequence[str]) -> None:
+        """Check trials, and which of their checkpoints are pinned, against the log.
+
+        Raises:
+            ProjectionDiverged: the rows say something else; somebody has changed them.
+        """
         require_as_logged(self.appender.log, locked.stream.connection, locked.state, trial_ids)
 
     def _decided(self, state: ExperimentState, plan: Plan, listed: Listed) -> EvictionDecided | None:
@@ -352,6 +358,10 @@ class SweepRun:
             if limit is not None and state.usage.held_checkpoints > limit.high:
                 self.report.exceeded.append(experiment_id)
                 self.report.held_back[experiment_id] = held_back(state, self.appender.clock.now(), self.lister.obstacle)
+
+
+def _trials(listed: Sequence[Listed]) -> list[str]:
+    return [one.candidate.trial_id for one in listed]
 
 
 def _objection(state: ExperimentState, candidate: Candidate) -> CancelReason | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 
 from sqlalchemy import Connection
 
 from quota.domain.events import ClockAccepted
 from quota.domain.fold import FUTURE_TOLERANCE
-from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
 from quota.errors import ClockJumped, LogCorrupt, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
@@ -21,6 +22,7 @@ from quota.services.fencing import SWEEP_LEASE, FencedStreams
 from quota.services.healing import Healer
 from quota.services.listing import Lister
 from quota.services.open_decisions import OpenDecisions
+from quota.services.orphans import OrphanTrasher
 from quota.services.purging import Purger
 from quota.services.rescuing import Rescuer
 from quota.services.settling import Settler
@@ -92,7 +94,8 @@ class Sweeper:
             LeaseLost: this process took too long, and another one has taken over.
         """
         with self.running(order, progress, should_stop) as run:
-            _for_each(experiment_ids, run, run.sweep)
+            # First of all, what a trial has reported since gets back to its place, where the others are looked for.
+            _for_each(sorted(experiment_ids, key=lambda one: one != ORPHANS_STREAM), run, run.sweep)
             run.healer.heal([one for one in experiment_ids if one not in run.report.untrusted])
             run.finish()
             return run.report
@@ -105,6 +108,29 @@ class Sweeper:
             _for_each(experiment_ids, run, run.purge_due)
             run.finish()
             return run.report
+
+    def trash_orphans(
+        self, uris: Sequence[str], older_than: timedelta, order: SweepOrder, progress: Progress | None = None
+    ) -> SweepReport:
+        """Move to the trash what lies in stores and belongs to no checkpoint. Raises what `sweep` does.
+
+        Each is looked at once more, and left where it is if it was written to since, if a trial has reported it, or if
+        it holds a checkpoint under another name.
+
+        Args:
+            uris: Their places.
+            older_than: Age from which on what nobody has reported is an orphan.
+            order: How; its policy has no say.
+            progress: Is told how it goes.
+        """
+        with self.running(order, progress) as run:
+            trasher = OrphanTrasher(run, self._aliases(), older_than)
+            _for_each([ORPHANS_STREAM], run, lambda _: trasher.trash(uris))
+            run.finish()
+            return run.report
+
+    def _aliases(self) -> Aliases:
+        return Aliases(self._database, self._projector, CatchUp(self._database, self._projector))
 
     def _require_clock(self, connection: Connection) -> None:
         """Compare the clock that retention is measured by with the database's, and with what the log has seen.
@@ -153,12 +179,7 @@ class Sweeper:
                 trash_keeper=TrashKeeper(decisions),
                 stores=stores,
                 chains=self._chains,
-                lister=Lister(
-                    stores,
-                    lease,
-                    Aliases(self._database, self._projector, CatchUp(self._database, self._projector)),
-                    should_stop,
-                ),
+                lister=Lister(stores, lease, self._aliases(), should_stop),
                 rescuer=self._rescuer,
                 healer=Healer(self._database, streams, stores),
                 order=order,

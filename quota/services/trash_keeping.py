@@ -6,18 +6,19 @@ import logging
 from functools import partial
 
 from quota.domain.events import CheckpointRestored
-from quota.domain.experiment import Decision, ExperimentState
+from quota.domain.experiment import Decision
 from quota.errors import PathRefused, StoreError
 from quota.projections.projector import LockedExperiment
 from quota.services.bringing_back import is_brought_back
+from quota.services.objecting import is_wanted_back
 from quota.services.open_decisions import OpenDecisions, batched
-from quota.services.purging import is_pinned_in_trash, next_step
+from quota.services.purging import next_step
 
 logger = logging.getLogger(__name__)
 
 
 class TrashKeeper:
-    """Sees to it that the log and the trash say the same, and that what is pinned comes back.
+    """Sees to it that the log and the trash say the same, and that what belongs at its place comes back.
 
     Args:
         decisions: What is to be done.
@@ -27,24 +28,25 @@ class TrashKeeper:
         self._decisions = decisions
 
     def look_after_trash(self, experiment_id: str) -> None:
-        """Record what a process moved back that was killed before it could say so, and bring back what is pinned.
+        """Record what a process moved back that was killed before it could say so, and bring back what is wanted.
 
-        A checkpoint can be pinned while it is claimed, and a sweep that was killed may have moved it by then.
+        A checkpoint can be pinned while it is claimed, and a sweep that was killed may have moved it by then. An
+        orphan's place can be reported at any time.
         """
-        pinned = [one.decided.decision_id for one in self._decisions.find(experiment_id, is_pinned_in_trash)]
-        for batch in batched(pinned):
-            self._decisions.with_each(experiment_id, batch, self._restore_pinned)
+        wanted = [one.decided.decision_id for one in self._decisions.find(experiment_id, is_wanted_back)]
+        for batch in batched(wanted):
+            self._decisions.with_each(experiment_id, batch, self._bring_back)
         for batch in batched(self._missing_from_trash(experiment_id)):
             self._decisions.with_each(experiment_id, batch, self._note_restored)
 
-    def _restore_pinned(self, locked: LockedExperiment, decision: Decision) -> None:
-        if not is_pinned_in_trash(locked.state, decision):
+    def _bring_back(self, locked: LockedExperiment, decision: Decision) -> None:
+        if not is_wanted_back(locked, decision):
             return
         decided = decision.decided
         try:
             is_back = self._decisions.keeping(locked, partial(is_brought_back, decision, self._decisions.stores))
         except (StoreError, PathRefused) as error:
-            logger.warning("checkpoint %s is pinned, and cannot be brought back: %s", decided.uri, error)
+            logger.warning("checkpoint %s is wanted, and cannot be brought back: %s", decided.uri, error)
             return
         if is_back:
             self._decisions.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
@@ -68,5 +70,5 @@ class TrashKeeper:
                 self._decisions.add(locked, event)
 
 
-def _is_trashed(_: ExperimentState, decision: Decision) -> bool:
+def _is_trashed(_: LockedExperiment, decision: Decision) -> bool:
     return decision.outcome == "trashed"

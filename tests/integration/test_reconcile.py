@@ -19,8 +19,23 @@ from quota.errors import LeaseHeld, NotFound
 from quota.eventlog.leases import Leases
 from quota.services.findings import Finding, ReconcileOrder
 from quota.services.reconciling import RECONCILE_LEASE
+from quota.services.sweep_run import SweepOrder
 from support import create_schema, services_over, tamper
-from sweeps import AT_ONCE, DAY, KEEP, ROOT, SIZE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of
+from sweeps import (
+    AT_ONCE,
+    BY_LEVEL,
+    DAY,
+    KEEP,
+    ROOT,
+    SIZE,
+    Killed,
+    Sweeps,
+    killing,
+    refusing,
+    silent,
+    sweeps_over,
+    uri_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,6 +253,19 @@ def test_an_orphan_where_a_trial_once_saved_names_it(sweeps: Sweeps) -> None:
     seen, _ = reconciled(sweeps)
     (finding,) = seen.findings
     assert (finding.kind, finding.experiment_id, finding.trial_id) == ("orphan", "x", "3")
+    assert not finding.may_be_trashed
+
+
+def test_an_orphan_that_was_restored_is_one_again(sweeps: Sweeps) -> None:
+    orphan = written(sweeps, "9")
+    order = SweepOrder(BY_LEVEL, DAY)
+    for place in (orphan, orphan):
+        (finding,) = reconciled(sweeps)[0].findings
+        assert (finding.uri, finding.may_be_trashed) == (place, True)
+        sweeps.services.sweeper.trash_orphans([place], DAY, order)
+        assert reconciled(sweeps)[0].findings == []
+        (trashed,) = sweeps.services.queries.evictions("_orphans", "trashed", 9)
+        sweeps.services.restorer.restore(str(trashed["decision_id"]))
 
 
 def test_what_is_in_the_trash_without_an_eviction_is_told(sweeps: Sweeps) -> None:

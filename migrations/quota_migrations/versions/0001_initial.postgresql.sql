@@ -34,12 +34,12 @@ CREATE TABLE decisions (
     reason TEXT NOT NULL,
     state_position BIGINT NOT NULL,
     place BIGINT NOT NULL,
-    limit_scope TEXT NOT NULL,
-    limit_high BIGINT NOT NULL,
-    limit_low BIGINT NOT NULL,
-    usage BIGINT NOT NULL,
-    policy TEXT NOT NULL,
-    parameters JSON NOT NULL,
+    limit_scope TEXT,
+    limit_high BIGINT,
+    limit_low BIGINT,
+    usage BIGINT,
+    policy TEXT,
+    parameters JSON,
     level BIGINT,
     metric DOUBLE PRECISION,
     rank BIGINT,
@@ -311,7 +311,8 @@ SELECT u.experiment_id, u.held_checkpoints,
        u.trashed_checkpoints, u.trashed_bytes, u.freed_bytes
 FROM usage u
 LEFT JOIN limits own ON own.scope = 'experiment:' || u.experiment_id AND own.measure = 'checkpoints'
-LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints'
+LEFT JOIN limits each_one
+       ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints' AND u.experiment_id <> '_orphans'
 --
 CREATE VIEW trial_history AS
 SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,
@@ -357,7 +358,7 @@ COMMENT ON COLUMN eviction_history.decided_at IS 'When it was decided, by the sw
 --
 COMMENT ON COLUMN eviction_history.experiment_id IS 'The experiment.'
 --
-COMMENT ON COLUMN eviction_history.trial_id IS 'The trial whose checkpoint it is.'
+COMMENT ON COLUMN eviction_history.trial_id IS 'The trial whose checkpoint it is; for an orphan an id of its own.'
 --
 COMMENT ON COLUMN eviction_history.uri IS 'Where the checkpoint lies or lay.'
 --
@@ -367,9 +368,9 @@ COMMENT ON COLUMN eviction_history.size_bytes IS 'Size of all its files, as list
 --
 COMMENT ON COLUMN eviction_history.manifest_entries IS 'How many files or keys it consisted of.'
 --
-COMMENT ON COLUMN eviction_history.reason IS 'paused: its trial may be missed least; superseded: its trial has a newer one.'
+COMMENT ON COLUMN eviction_history.reason IS 'paused: its trial may be missed least; superseded: its trial has a newer one; orphan: nobody''s.'
 --
-COMMENT ON COLUMN eviction_history.policy IS 'The policy that chose it.'
+COMMENT ON COLUMN eviction_history.policy IS 'The policy that chose it; NULL for an orphan, and so are what it chose by and the limit.'
 --
 COMMENT ON COLUMN eviction_history.place IS 'Place in the order of eviction of its plan, from 1.'
 --

@@ -34,12 +34,12 @@ CREATE TABLE decisions (
     reason TEXT NOT NULL,
     state_position BIGINT NOT NULL,
     place BIGINT NOT NULL,
-    limit_scope TEXT NOT NULL,
-    limit_high BIGINT NOT NULL,
-    limit_low BIGINT NOT NULL,
-    usage BIGINT NOT NULL,
-    policy TEXT NOT NULL,
-    parameters JSON NOT NULL,
+    limit_scope TEXT,
+    limit_high BIGINT,
+    limit_low BIGINT,
+    usage BIGINT,
+    policy TEXT,
+    parameters JSON,
     level BIGINT,
     metric DOUBLE,
     rank BIGINT,
@@ -307,7 +307,8 @@ SELECT u.experiment_id, u.held_checkpoints,
        u.trashed_checkpoints, u.trashed_bytes, u.freed_bytes
 FROM usage u
 LEFT JOIN limits own ON own.scope = 'experiment:' || u.experiment_id AND own.measure = 'checkpoints'
-LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints'
+LEFT JOIN limits each_one
+       ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints' AND u.experiment_id <> '_orphans'
 --
 CREATE VIEW trial_history AS
 SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,

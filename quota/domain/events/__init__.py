@@ -38,6 +38,7 @@ from quota.domain.events.eviction import (
     EvictionCancelled,
     EvictionDecided,
     EvictionFailed,
+    EvictionReason,
     PurgeDecided,
 )
 from quota.domain.events.experiment import ExperimentFinished, ExperimentRegistered
@@ -116,6 +117,7 @@ __all__ = [
     "EvictionCancelled",
     "EvictionDecided",
     "EvictionFailed",
+    "EvictionReason",
     "ExperimentFinished",
     "ExperimentRegistered",
     "LimitRemoved",

@@ -8,7 +8,8 @@ from quota.domain.events.base import Event
 from quota.domain.events.deployment import PolicyParameters
 from quota.domain.manifest import Manifest
 
-CancelReason = Literal["resumed", "ended", "needed", "saved_again", "pinned", "missing", "store_removed"]
+CancelReason = Literal["resumed", "ended", "needed", "saved_again", "pinned", "missing", "store_removed", "reported"]
+EvictionReason = Literal["paused", "superseded", "orphan"]
 
 
 class DecisionEvent(Event, frozen=True, kw_only=True):
@@ -39,10 +40,11 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
             checkpoint, and not claimed.
         size_bytes: Size of all that `manifest` names.
         manifest: What it consists of. Nothing else is deleted.
-        reason: `paused` (its trial may be missed least) or `superseded` (its trial has a newer one).
+        reason: `paused` (its trial may be missed least), `superseded` (its trial has a newer one) or `orphan` (no trial
+            has ever reported it, and an operator wanted it gone).
         state_position: Position of the stream up to which the inputs below reflect it.
         place: Place in the order of eviction, from 1.
-        limit_scope: The limit that called for it.
+        limit_scope: The limit that called for it; none calls for an orphan's, and the next four are absent too.
         limit_high: Its high watermark.
         limit_low: Its low watermark.
         usage: What was counted when the sweep planned.
@@ -69,14 +71,14 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
     checkpoint_position: int
     size_bytes: int
     manifest: Manifest
-    reason: Literal["paused", "superseded"]
+    reason: EvictionReason
     state_position: int
     place: int
-    limit_scope: str
-    limit_high: int
-    limit_low: int
-    usage: int
-    parameters: PolicyParameters
+    limit_scope: str | None = None
+    limit_high: int | None = None
+    limit_low: int | None = None
+    usage: int | None = None
+    parameters: PolicyParameters | None = None
     level: int | None = None
     metric: float | None = None
     rank: int | None = None
@@ -138,7 +140,8 @@ class EvictionCancelled(DecisionEvent, frozen=True, kw_only=True):
     Attributes:
         reason: `resumed` or `ended`: its trial was, or has; `needed`: it is not superseded any more, since the later
             one is gone; `saved_again`: its trial has written another one there; `pinned`; `missing`: there is nothing
-            at its place; `store_removed`: deletion is no longer allowed there.
+            at its place; `store_removed`: deletion is no longer allowed there; `reported`: a trial has said since that
+            it has saved a checkpoint where an orphan was, around it or within it.
     """
 
     TYPE: ClassVar[str] = "eviction_cancelled"

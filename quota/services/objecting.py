@@ -1,0 +1,30 @@
+"""Whether what was decided may still be done: by the log of its own stream, and for an orphan by everybody's."""
+
+from __future__ import annotations
+
+from quota.domain.eligibility import objection
+from quota.domain.events import CancelReason, EvictionDecided
+from quota.domain.experiment import Decision
+from quota.eventlog.locations import is_taken
+from quota.projections.projector import LockedExperiment
+
+
+def objection_to(locked: LockedExperiment, decided: EvictionDecided) -> CancelReason | None:
+    """Say why a claimed checkpoint may not be moved to the trash (any more), or None where it may."""
+    if is_reported(locked, decided):
+        return "reported"
+    return objection(locked.state, decided.uri, decided.checkpoint_position, decided.reason)
+
+
+def is_wanted_back(locked: LockedExperiment, decision: Decision) -> bool:
+    """Tell whether what a decision has put into the trash belongs at its place: what is pinned, or was reported."""
+    if decision.outcome != "trashed":
+        return False
+    checkpoint = locked.state.checkpoints[decision.decided.uri]
+    is_own = checkpoint.decision_id == decision.decided.decision_id
+    return is_own and (checkpoint.pinned or is_reported(locked, decision.decided))
+
+
+def is_reported(locked: LockedExperiment, decided: EvictionDecided) -> bool:
+    """Tell whether a trial says by now that it has saved a checkpoint where an orphan was."""
+    return decided.reason == "orphan" and is_taken(locked.stream.connection, decided.uri)
