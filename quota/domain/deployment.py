@@ -17,7 +17,6 @@ from quota.domain.events import (
     SweepStarted,
 )
 from quota.domain.events.deployment import ALL_EXPERIMENTS_SCOPE, EXPERIMENT_SCOPE
-from quota.domain.identifiers import ORPHANS_STREAM
 from quota.domain.locations import parse_location
 
 
@@ -131,12 +130,7 @@ class DeploymentState:
         return {uri: store for uri, store in self.known_stores.items() if store.removed_at is None}
 
     def limit_for(self, experiment_id: str) -> Limit | None:
-        """Return the limit on checkpoints that holds for an experiment: its own, or the one for each.
-
-        What lies in the trash as an orphan is nobody's, and counts under none.
-        """
-        if experiment_id == ORPHANS_STREAM:
-            return None
+        """Return the limit on checkpoints that holds for an experiment: its own, or the one for each."""
         own = self.limits.get((f"{EXPERIMENT_SCOPE}{experiment_id}", "checkpoints"))
         return own or self.limits.get((ALL_EXPERIMENTS_SCOPE, "checkpoints"))
 

@@ -321,6 +321,28 @@ def test_reconcile_tells_what_differs_and_records_it(run: Run, paused: Path) -> 
     ]
 
 
+def test_orphans_are_moved_to_the_trash_and_restored(run: Run, paused: Path) -> None:
+    orphan = paused / "lost" / "weights"
+    orphan.parent.mkdir()
+    orphan.write_bytes(b"l" * 70)
+    assert "1 difference" in run("reconcile", "--trash-orphans").out
+    assert orphan.exists()
+    shown = run("reconcile", "--trash-orphans", "--orphans-older-than", "0")
+    assert (shown.code, shown.err) == (0, "")
+    assert "1 orphan moved to the trash" in shown.out
+    assert not orphan.exists()
+    (trashed,) = run("evictions", "-e", "_orphans", "--json").data
+    assert (trashed["reason"], trashed["outcome"], trashed["size_bytes"]) == ("orphan", "trashed", 70)
+    assert run("restore", trashed["decision_id"]).code == 0
+    assert orphan.read_bytes() == b"l" * 70
+    listed = run("reconcile", "--trash-orphans", "--orphans-older-than", "0", "--json").out.splitlines()
+    assert json.loads(listed[-1])["trashed"] == 1
+    assert run("sweep", "--trash-retention", "0").code == 0
+    assert [row["outcome"] for row in run("evictions", "-e", "_orphans", "--json").data] == ["purged", "restored"]
+    assert not orphan.exists()
+    assert run("audit", "verify").code == 0
+
+
 def test_reconcile_fails_where_a_store_cannot_be_listed(run: Run, paused: Path) -> None:
     shutil.rmtree(paused)
     shown = run("reconcile", "--record")

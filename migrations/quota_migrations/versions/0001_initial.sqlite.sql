@@ -307,8 +307,7 @@ SELECT u.experiment_id, u.held_checkpoints,
        u.trashed_checkpoints, u.trashed_bytes, u.freed_bytes
 FROM usage u
 LEFT JOIN limits own ON own.scope = 'experiment:' || u.experiment_id AND own.measure = 'checkpoints'
-LEFT JOIN limits each_one
-       ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints' AND u.experiment_id <> '_orphans'
+LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints'
 --
 CREATE VIEW trial_history AS
 SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,
