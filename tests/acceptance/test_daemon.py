@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,3 +168,12 @@ def test_a_schedule_that_cannot_be_read_is_refused(house: House) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert "field `sweep_schedule` is 'soon'" in ended.stderr
+
+
+def test_what_is_missing_is_found_by_itself(house: House) -> None:
+    house.pause("1", "2")
+    shutil.rmtree(house.root / "1")
+    with daemon(house.url, "--reconcile-schedule", "1s") as running:
+        assert running.hear("is missing")["message"].endswith("/store/1 is missing")
+        running.tell(signal.SIGTERM)
+        running.hear("ended")
