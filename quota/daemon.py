@@ -7,6 +7,7 @@ number of daemons, and crons beside them, do no harm.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -97,12 +98,12 @@ class Daemon:
         Raises:
             DatabaseUnavailable: the database cannot be reached at the start. Later on that is logged and tried again.
         """
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+        told = _ending_told()
         self._services.heartbeats.begin(self._daemon_id, software_version(), BEAT_EVERY)
         logger.info("daemon %s started on %s", self._daemon_id, self._services.database.url)
         self._scheduler.start()
-        self._stop.wait()
+        os.read(told, 1)
+        self._stop.set()
         logger.info("daemon %s ends after the batch in hand", self._daemon_id)
         self._scheduler.shutdown(wait=True)
         try:
@@ -173,6 +174,20 @@ class Daemon:
             if self._stop.is_set():
                 return
             self._services.queries.catch_up([experiment_id])
+
+
+def _ending_told() -> int:
+    """Return a file descriptor that can be read from once SIGTERM or SIGINT has come.
+
+    A handler in Python runs between any two steps of the main thread, and not at all while that waits for something and
+    another thread was given the signal; and `Event.set` in it waits for ever where it interrupts `Event.wait`.
+    """
+    told, telling = os.pipe()
+    os.set_blocking(telling, False)
+    signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    return told
 
 
 class _Watcher:
