@@ -27,6 +27,7 @@ EVENTS = (
     "trial_paused",
     "trial_resumed",
     "checkpoint_saved",
+    "checkpoint_adopted",
     "checkpoint_pinned",
     "checkpoint_missing",
     "eviction_decided",

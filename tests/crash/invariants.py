@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crash.scenario import EXPERIMENT, KEEP, look
+from crash.scenario import KEEP, look
 from quota.bootstrap import open_store
-from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ def broken(services: Services, medium: Medium, acknowledged: set[str], forgotten
         acknowledged: Numbers of the checkpoints whose saves are known to be recorded.
         forgotten: Places and numbers of those that were lost by hand, of which the log need not know yet.
     """
-    services.sweeper.sweep([EXPERIMENT], KEEP)
+    services.sweeper.sweep(services.queries.experiment_ids(), KEEP)
     yield from _log(services)
     yield from _checkpoints(services, medium, acknowledged - forgotten, forgotten)
     yield from _trash(services, medium)
@@ -37,7 +37,7 @@ def _log(services: Services) -> Iterator[str]:
         fault = services.auditor.verify(head, lambda _: None)
         if fault is not None:
             yield f"the chain is broken: {fault}"
-    for stream in (EXPERIMENT, DEPLOYMENT_STREAM):
+    for stream in (*services.queries.experiment_ids(), DEPLOYMENT_STREAM):
         for difference in services.rebuilder.verify(stream, lambda _: None):
             yield f"a projection is not the fold of the log: {difference}"
 
@@ -63,7 +63,7 @@ def _checkpoints(services: Services, medium: Medium, acknowledged: set[str], for
 
 
 def _trash(services: Services, medium: Medium) -> Iterator[str]:
-    decisions = look(services).decisions
+    decisions = look(services).decisions | look(services, ORPHANS_STREAM).decisions
     still_claimed = [one for one, decision in decisions.items() if decision.outcome != "trashed"]
     if still_claimed:
         yield f"claims are open after a sweep: {still_claimed}"

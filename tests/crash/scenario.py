@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from quota.client import ExperimentHandle
@@ -17,6 +18,7 @@ from quota.domain.events import (
     TrialPaused,
     TrialReported,
 )
+from quota.domain.identifiers import ORPHANS_STREAM
 from quota.errors import StateRefused, StoreError
 from quota.services.sweep_run import SweepOrder
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "x"
 LEVELS = (1, 3, 9)
+UNREPORTED = "c"
 AT_ONCE = SweepOrder(PolicyParameters(policy="by_level"), timedelta())
 KEEP = SweepOrder(PolicyParameters(), timedelta(hours=1))
 
@@ -44,10 +47,15 @@ def prepare(services: Services, medium: Medium) -> None:
     )
 
 
-def look(services: Services) -> ExperimentState:
+def look(services: Services, stream: str = EXPERIMENT) -> ExperimentState:
     """Return the state that the log adds up to."""
     with services.database.read() as connection:
-        return services.projector.look(connection, EXPERIMENT)
+        return services.projector.look(connection, stream)
+
+
+def number_of(uri: str) -> int:
+    """Return the number of what is written to a place, and taken for an orphan, before its trial reports it."""
+    return int(sha256(uri.encode()).hexdigest()[:15], 16)
 
 
 @dataclass
@@ -72,7 +80,7 @@ class Scenario:
 
     def run(self, actions: int) -> None:
         for _ in range(actions):
-            once = [self.start, self.pin, self.restore, self.lose]
+            once = [self.start, self.pin, self.restore, self.lose, self.litter, self.report_late]
             action = self.random.choice([*once, *[self.train, self.resume, self.sweep] * 2])
             action(look(self.services))
 
@@ -133,10 +141,31 @@ class Scenario:
             self.handle.record(change(trial_id=chosen.trial_id, uri=chosen.uri))
 
     def sweep(self, _: ExperimentState) -> None:
-        self.services.sweeper.sweep([EXPERIMENT], AT_ONCE if self.random.random() < 0.6 else KEEP)
+        order = AT_ONCE if self.random.random() < 0.6 else KEEP
+        self.services.sweeper.sweep(self.services.queries.experiment_ids(), order)
+
+    def litter(self, state: ExperimentState) -> None:
+        """Write what nobody has reported, and have it taken for an orphan."""
+        trial = self._one(state, "running")
+        uri = self.medium.uri("" if trial is None else trial.trial_id, UNREPORTED)
+        if trial is not None and uri not in state.checkpoints:
+            self.medium.write(uri, {"trial": trial.trial_id, "resource": 1, "number": number_of(uri)})
+            self.services.sweeper.trash_orphans([uri], timedelta(), KEEP)
+
+    def report_late(self, state: ExperimentState) -> None:
+        """Report what was taken for an orphan, as long as it is to be had."""
+        trial = self._one(state, "running")
+        uri = self.medium.uri("" if trial is None else trial.trial_id, UNREPORTED)
+        orphan = look(self.services, ORPHANS_STREAM).checkpoints.get(uri)
+        if trial is None or orphan is None or orphan.state in {"purging", "purged"} or uri in state.checkpoints:
+            return
+        self.handle.record(CheckpointSaved(trial_id=trial.trial_id, uri=uri, size_bytes=1, resource=1))
+        with self.acknowledged.open("a") as noted:
+            noted.write(f"{number_of(uri)}\n")
 
     def restore(self, state: ExperimentState) -> None:
-        trashed = [one for one in state.decisions.values() if one.outcome == "trashed"]
+        open_ones = [*state.decisions.values(), *look(self.services, ORPHANS_STREAM).decisions.values()]
+        trashed = [one for one in open_ones if one.outcome == "trashed"]
         if trashed:
             try:
                 self.services.restorer.restore(self.random.choice(trashed).decided.decision_id)
@@ -153,7 +182,7 @@ class Scenario:
         with self.forgotten.open("a") as noted:
             for checkpoint in lost:
                 found = self.medium.read(checkpoint.uri)
-                noted.write(f"{checkpoint.uri}\n{found['number'] if found else ''}\n")
+                noted.write(f"{checkpoint.uri}\n{found['number'] if found else ''}\n{number_of(checkpoint.uri)}\n")
         for checkpoint in lost:
             self.medium.lose(checkpoint.uri)
         if self.random.random() < 0.5:
