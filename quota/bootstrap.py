@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from quota.errors import SettingsRefused, StoreError
+from quota.eventlog.clock_watch import ClockWatch
 from quota.eventlog.database import Database
 from quota.eventlog.heartbeats import Heartbeats
 from quota.eventlog.leases import Leases
@@ -24,6 +25,7 @@ from quota.services.administration import Administration
 from quota.services.adopting import Adopter
 from quota.services.appending import Appender
 from quota.services.auditing import Auditor
+from quota.services.clock_guard import ClockGuard
 from quota.services.planning import Planner
 from quota.services.querying import Queries
 from quota.services.reconciling import Reconciler
@@ -136,6 +138,7 @@ def assemble(
     opener = _sparing(opener, database)
     leases = Leases(database, actor)
     rescuer = Rescuer(appender, projector, opener)
+    clock_guard = ClockGuard(database, log, clock, ClockWatch())
     return Services(
         database=database,
         log=log,
@@ -145,12 +148,19 @@ def assemble(
         leases=leases,
         heartbeats=Heartbeats(database, actor),
         sweeper=Sweeper(
-            database, projector, appender, opener, leases, rescuer, software_version(), trusts_no_clock=trusts_no_clock
+            database,
+            projector,
+            appender,
+            opener,
+            leases,
+            rescuer,
+            software_version(),
+            clock_guard if trusts_no_clock else None,
         ),
         restorer=Restorer(database, projector, appender, opener),
         reconciler=Reconciler(database, projector, appender, rescuer, opener, leases),
         adopter=Adopter(database, projector, appender, opener),
-        administration=Administration(database, projector, appender, opener),
+        administration=Administration(database, projector, appender, opener, clock_guard),
         rebuilder=Rebuilder(database, log),
         auditor=Auditor(database, log),
         queries=Queries(database, log, CatchUp(database, projector)),

@@ -50,7 +50,7 @@ def accept_clock(database: DatabaseOption = None, as_json: JsonOption = False) -
     if as_json:
         print_json({"until": last.isoformat()})
     else:
-        typer.echo(f"recorded times up to {last:%Y-%m-%d %H:%M:%S} UTC are taken for mistakes of a clock from now on")
+        typer.echo(f"the clock is right; recorded times up to {last:%Y-%m-%d %H:%M:%S} UTC say nothing against it")
 
 
 def _answer(url: str, revision: str | None, head: str, *, as_json: bool) -> None:

@@ -8,6 +8,15 @@ from pathlib import Path
 _PROC = Path("/proc")
 
 
+def boot_id() -> str:
+    """Return what names this boot of this host.
+
+    Raises:
+        OSError: the system does not tell.
+    """
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
 def this_process() -> str | None:
     """Return what names this process among all that ever ran on any host; None where the system does not tell."""
     try:
@@ -48,8 +57,7 @@ def _is_hidden(pid: int) -> bool:
 
 def _place() -> str:
     """Name the boot of this host and, as containers count their processes anew, the namespace."""
-    boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
+    return f"{boot_id()} {(_PROC / 'self/ns/pid').readlink()}"
 
 
 def _started(pid: int) -> str:

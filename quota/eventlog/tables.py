@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import (
     BigInteger,
     Column,
+    Double,
     Identity,
     Index,
     Integer,
@@ -84,6 +85,15 @@ leases = Table(
     Column("expires_at", Instant),
 )
 """Who may do what only one process may do at a time. The token rises with each holder."""
+
+clock_readings = Table(
+    "clock_readings",
+    metadata,
+    Column("boot", BytewiseText, primary_key=True),
+    Column("up_seconds", Double, nullable=False),
+    Column("read_at", Instant, nullable=False),
+)
+"""What the host's clock said when it was first looked at since the host was started; on SQLite only."""
 
 heartbeats = Table(
     "heartbeats",

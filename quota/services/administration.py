@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from quota.domain.deployment import DeploymentState, Limit, Store
-from quota.domain.events import ClockAccepted, Event, LimitRemoved, LimitSet, StoreAdded, StoreRemoved
+from quota.domain.events import Event, LimitRemoved, LimitSet, StoreAdded, StoreRemoved
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.locations import parse_location
 from quota.domain.refusal import Refusal
@@ -18,6 +18,7 @@ from quota.eventlog.log import Prepared
 from quota.ports import Marks
 from quota.projections.projector import Projector
 from quota.services.appending import Appender
+from quota.services.clock_guard import ClockGuard
 from quota.services.ids import new_id
 from quota.services.refusing import error_for
 from quota.services.stores import OpenStore
@@ -31,13 +32,22 @@ class Administration:
         projector: Gives the deployment's state.
         appender: In whose name.
         open_store: Opens a store, to see that it can be.
+        clock_guard: Doubts the clock.
     """
 
-    def __init__(self, database: Database, projector: Projector, appender: Appender, open_store: OpenStore) -> None:
+    def __init__(
+        self,
+        database: Database,
+        projector: Projector,
+        appender: Appender,
+        open_store: OpenStore,
+        clock_guard: ClockGuard,
+    ) -> None:
         self._database = database
         self._projector = projector
         self._appender = appender
         self._open_store = open_store
+        self._clock_guard = clock_guard
 
     def add_store(self, uri: str, *, take_over: bool = False) -> Store:
         """Allow deletion below a root, and mark it, so that no other place can pass for it.
@@ -105,21 +115,17 @@ class Administration:
         self._record(LimitRemoved(scope=scope, measure="checkpoints"))
 
     def accept_clock(self) -> datetime:
-        """Say that the present time is right, though the log has events of a later one: a clock was wrong for a while.
+        """Say that the present time is right, though the log has events of a later one, or the clock was set.
 
         Returns:
-            The latest time that the log has.
+            Up to when recorded times say nothing against it from now on.
 
         Raises:
-            StateRefused: the log has none of a later time than now.
+            StateRefused: nobody doubts it.
         """
-        with self._database.read() as connection:
-            now, last = self._database.now(connection), self._appender.log.last_recorded_at(connection)
-        if last is None or last <= now:
-            reason = "the log has no event of a later time, there is nothing to accept"
-            raise StateRefused("clock", "now", f"{now:%Y-%m-%d %H:%M:%S}", reason)
-        self._record(ClockAccepted(until=last))
-        return last
+        accepted = self._clock_guard.accept()
+        self._record(accepted)
+        return accepted.until
 
     def look(self) -> DeploymentState:
         """Return the deployment as it is."""

@@ -6,18 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from sqlalchemy import Connection
-
-from quota.domain.events import ClockAccepted
-from quota.domain.fold import FUTURE_TOLERANCE
-from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
-from quota.errors import ClockJumped, LogCorrupt, ProjectionDiverged
+from quota.domain.identifiers import ORPHANS_STREAM
+from quota.errors import LogCorrupt, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
 from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
 from quota.services.aliases import Aliases
 from quota.services.appending import Appender
+from quota.services.clock_guard import ClockGuard
 from quota.services.fencing import SWEEP_LEASE, FencedStreams
 from quota.services.healing import Healer
 from quota.services.listing import Lister
@@ -31,8 +28,6 @@ from quota.services.sweep_run import Progress, Silent, SweepOrder, SweepReport, 
 from quota.services.trash_keeping import TrashKeeper
 from quota.services.trusting import Chains
 
-_TIME = "%Y-%m-%d %H:%M:%S"
-
 
 class Sweeper:
     """Sweeps: plans under the stream's lock, and carries the plan out.
@@ -45,7 +40,7 @@ class Sweeper:
         leases: Sees to it that one process sweeps at a time.
         rescuer: Looks again for what is not at its place.
         software_version: Is recorded with each sweep.
-        trusts_no_clock: Whether to compare the clock with the database's before each sweep.
+        clock_guard: Doubts the clock before each sweep; None where it is set by hand.
     """
 
     def __init__(
@@ -57,8 +52,7 @@ class Sweeper:
         leases: Leases,
         rescuer: Rescuer,
         software_version: str,
-        *,
-        trusts_no_clock: bool,
+        clock_guard: ClockGuard | None,
     ) -> None:
         self._database = database
         self._projector = projector
@@ -67,7 +61,7 @@ class Sweeper:
         self._leases = leases
         self._rescuer = rescuer
         self._software_version = software_version
-        self._trusts_no_clock = trusts_no_clock
+        self._clock_guard = clock_guard
         self._chains = Chains(database, appender.log)
 
     def sweep(
@@ -132,26 +126,6 @@ class Sweeper:
     def _aliases(self) -> Aliases:
         return Aliases(self._database, self._projector, CatchUp(self._database, self._projector))
 
-    def _require_clock(self, connection: Connection) -> None:
-        """Compare the clock that retention is measured by with the database's, and with what the log has seen.
-
-        Raises:
-            ClockJumped: they are more than five minutes apart, and no operator has said that the present time is right.
-        """
-        now, by_database = self._appender.clock.now(), self._database.now(connection)
-        last = self._appender.log.last_recorded_at(connection)
-        advice = "nothing is deleted before that is mended (see: timedatectl)"
-        accept = "if the present time is right, say so with: ckpt-quota db accept-clock"
-        if abs(now - by_database) > FUTURE_TOLERANCE:
-            raise ClockJumped(f"clock: this host says {now:{_TIME}}, the database {by_database:{_TIME}}; {advice}")
-        if last is None or last <= by_database + FUTURE_TOLERANCE:
-            return
-        accepted = self._appender.log.last_of_type(connection, DEPLOYMENT_STREAM, ClockAccepted.TYPE)
-        if accepted is None or not isinstance(accepted.payload, ClockAccepted) or last > accepted.payload.until:
-            raise ClockJumped(
-                f"clock: it is {by_database:{_TIME}}, and the log has events of {last:{_TIME}}; {advice}; {accept}"
-            )
-
     @contextmanager
     def running(
         self, order: SweepOrder, progress: Progress | None = None, should_stop: Callable[[], bool] = never
@@ -163,9 +137,9 @@ class Sweeper:
             LeaseHeld: another process sweeps.
         """
         with self._leases.held(SWEEP_LEASE, order.lease_term) as lease:
+            if self._clock_guard is not None:
+                self._clock_guard.require_right()
             with self._database.read() as connection:
-                if self._trusts_no_clock:
-                    self._require_clock(connection)
                 deployment = self._projector.look_at_deployment(connection)
             streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store)
             report = SweepReport()

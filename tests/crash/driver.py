@@ -201,7 +201,9 @@ def main() -> None:
         for database, store in pairs:
             name = f"{database}, {store}"
             new_medium = medium_maker(store, stack)
-            driver = Driver(url_maker(database, folder, stack), new_medium, folder / database / store, chosen.seed)
+            own = folder / database / store
+            own.mkdir(parents=True)
+            driver = Driver(url_maker(database, own, stack), new_medium, own, chosen.seed)
             for point in POINTS[store]:
                 driver.at_point(point)
             for _ in range(chosen.random):

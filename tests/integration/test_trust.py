@@ -13,11 +13,17 @@ from sqlalchemy import text
 from quota.domain.events import CheckpointPinned, CheckpointUnpinned, ExperimentRegistered, SweepFinished
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import ClockJumped, StateRefused
+from quota.eventlog.clock_watch import ClockWatch, system_uptime
+from quota.services.clock_guard import ClockGuard
 from support import HandClock, create_schema, services_over, tamper
-from sweeps import AT_ONCE, KEEP, Killed, Sweeps, WatchedStore, killing, silent, sweeps_over, uri_of
+from sweeps import AT_ONCE, DAY, KEEP, Killed, Sweeps, WatchedStore, killing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from quota.bootstrap import Services
+    from quota.eventlog.clock_watch import Uptime
 
 
 @pytest.fixture
@@ -134,6 +140,12 @@ def test_a_long_process_verifies_whole_chains_again_and_again(sweeps: Sweeps, mo
     assert CHANGED in sweeps.sweep(KEEP).untrusted["x"]
 
 
+def guarded(services: Services, uptime: Uptime = system_uptime) -> None:
+    """Let the clock be doubted, as outside of tests."""
+    guard = ClockGuard(services.database, services.log, services.clock, ClockWatch(uptime))
+    services.sweeper._clock_guard = services.administration._clock_guard = guard  # noqa: SLF001
+
+
 @dataclass
 class Ahead:
     """A clock that can be wrong."""
@@ -152,7 +164,7 @@ def test_a_clock_that_was_wrong_for_a_while_is_accepted_by_an_operator(
     with services_over(database_url, clock, lambda _: store) as services:
         sweeps = Sweeps(services, HandClock(), store)
         monkeypatch.setattr(type(services.database), "now", lambda *_: clock.now())
-        services.sweeper._trusts_no_clock = True  # noqa: SLF001 - as outside of tests
+        guarded(services)
         sweeps.prepare(2, high=1, low=1)
         with pytest.raises(StateRefused, match="there is nothing to accept"):
             services.administration.accept_clock()
@@ -174,7 +186,90 @@ def test_a_clock_that_was_wrong_for_a_while_is_accepted_by_an_operator(
 
 def test_a_clock_that_is_wrong_deletes_nothing(sweeps: Sweeps) -> None:
     # The hand-made clock stands still in the past.
-    sweeps.services.sweeper._trusts_no_clock = True  # noqa: SLF001 - as outside of tests
+    guarded(sweeps.services)
     with pytest.raises(ClockJumped, match="nothing is deleted before that is mended"):
         sweeps.sweep(AT_ONCE)
     assert sweeps.store.contents(uri_of("2")) is not None
+
+
+@dataclass
+class Host:
+    """A host with one clock, which is also the embedded database's."""
+
+    moment: datetime
+    boot: str = "first"
+    up_seconds: float = 1_000.0
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def uptime(self) -> tuple[str, float]:
+        return self.boot, self.up_seconds
+
+    def wait(self, span: timedelta) -> None:
+        self.moment += span
+        self.up_seconds += span.total_seconds()
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sweeps, Host]]:
+    """Give an embedded database with a checkpoint in the trash that is due in a day."""
+    url, host, store = f"sqlite:///{tmp_path}/quota.db", Host(datetime.now(UTC)), WatchedStore()
+    create_schema(url)
+    with services_over(url, host, lambda _: store) as services:
+        monkeypatch.setattr(type(services.database), "now", lambda *_: host.now())
+        guarded(services, host.uptime)
+        sweeps = Sweeps(services, HandClock(host.moment), store)
+        sweeps.prepare(2, high=1, low=1)
+        assert sweeps.sweep(KEEP).tally.evicted == 1
+        yield sweeps, host
+
+
+@pytest.mark.parametrize("by", [DAY, -DAY])
+def test_a_clock_that_was_set_deletes_nothing(watched: tuple[Sweeps, Host], by: timedelta) -> None:
+    sweeps, host = watched
+    host.wait(timedelta(hours=1))
+    host.moment += by
+    how = "ahead" if by > timedelta() else "back"
+    with pytest.raises(ClockJumped, match=f"set {how} by 1 day, 0:00:00 while this host was up"):
+        sweeps.sweep(KEEP)
+    host.moment -= by
+    assert sweeps.sweep(KEEP).tally.purged == 0
+    host.wait(DAY)
+    assert sweeps.sweep(KEEP).tally.purged == 1
+
+
+def test_a_clock_that_was_set_is_accepted_by_an_operator(watched: tuple[Sweeps, Host]) -> None:
+    sweeps, host = watched
+    host.moment += DAY
+    sweeps.services.administration.accept_clock()
+    assert sweeps.sweep(KEEP).tally.purged == 1
+    # What is accepted is that step, and not the next one.
+    host.moment += DAY
+    with pytest.raises(ClockJumped):
+        sweeps.sweep(KEEP)
+
+
+def test_small_corrections_of_the_clock_add_up(watched: tuple[Sweeps, Host]) -> None:
+    sweeps, host = watched
+    host.moment += timedelta(minutes=4)
+    sweeps.sweep(KEEP)
+    host.moment += timedelta(minutes=4)
+    with pytest.raises(ClockJumped):
+        sweeps.sweep(KEEP)
+
+
+def test_a_host_that_was_started_again_is_watched_anew(watched: tuple[Sweeps, Host]) -> None:
+    sweeps, host = watched
+    host.moment, host.boot, host.up_seconds = host.moment + DAY, "second", 10.0
+    assert sweeps.sweep(KEEP).tally.purged == 1
+    host.moment += DAY
+    with pytest.raises(ClockJumped):
+        sweeps.sweep(KEEP)
+
+
+def test_a_host_that_does_not_tell_how_long_it_is_up_is_trusted(watched: tuple[Sweeps, Host]) -> None:
+    sweeps, host = watched
+    guarded(sweeps.services, lambda: None)
+    host.moment += DAY
+    assert sweeps.sweep(KEEP).tally.purged == 1

@@ -21,6 +21,13 @@ CREATE TABLE checkpoints (
     CONSTRAINT pk_checkpoints PRIMARY KEY (experiment_id, uri)
 )
 --
+CREATE TABLE clock_readings (
+    boot TEXT COLLATE "C" NOT NULL,
+    up_seconds DOUBLE PRECISION NOT NULL,
+    read_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_clock_readings PRIMARY KEY (boot)
+)
+--
 CREATE TABLE decisions (
     decision_id UUID NOT NULL,
     experiment_id TEXT COLLATE "C" NOT NULL,

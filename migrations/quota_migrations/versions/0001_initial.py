@@ -28,6 +28,7 @@ _VIEWS = (
 _TABLES = (
     "checkpoint_locations",
     "checkpoints",
+    "clock_readings",
     "decisions",
     "estimators",
     "events",

@@ -21,6 +21,13 @@ CREATE TABLE checkpoints (
     CONSTRAINT pk_checkpoints PRIMARY KEY (experiment_id, uri)
 )
 --
+CREATE TABLE clock_readings (
+    boot TEXT NOT NULL,
+    up_seconds DOUBLE NOT NULL,
+    read_at VARCHAR(27) NOT NULL,
+    CONSTRAINT pk_clock_readings PRIMARY KEY (boot)
+)
+--
 CREATE TABLE decisions (
     decision_id VARCHAR(36) NOT NULL,
     experiment_id TEXT NOT NULL,

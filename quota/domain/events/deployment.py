@@ -53,7 +53,7 @@ class StoreRemoved(Event, frozen=True, kw_only=True):
 
 
 class ClockAccepted(Event, frozen=True, kw_only=True):
-    """An operator said that the present time is right, though the log has events of a later one.
+    """An operator said that the present time is right, though the log has events of a later one, or the clock was set.
 
     Attributes:
         until: Recorded times up to this one say nothing about the clock.
