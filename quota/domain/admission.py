@@ -18,7 +18,7 @@ from quota.domain.events import (
     TrialStarted,
 )
 from quota.domain.events.base import MAX_BYTES
-from quota.domain.experiment import Experiment, ExperimentState, Trial
+from quota.domain.experiment import AT_ITS_PLACE, Experiment, ExperimentState, Trial
 from quota.domain.refusal import Refusal, RefusalKind
 
 
@@ -112,7 +112,7 @@ def _resume_refusal(experiment: Experiment, trial: Trial, payload: TrialResumed)
 
 def _adoption_refusal(state: ExperimentState, payload: CheckpointAdopted) -> Refusal | None:
     known = state.checkpoints.get(payload.uri)
-    if known is not None and known.state in {"stored", "claimed"}:
+    if known is not None and known.state in AT_ITS_PLACE:
         reason = f"the log knows it already, as trial {known.trial_id}'s at resource {known.resource}"
         return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
     newest = state.newest_stored(payload.trial_id)
@@ -134,7 +134,7 @@ def _save_refusal(state: ExperimentState, payload: CheckpointSaved | CheckpointA
         return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
     usage = state.usage
     others = usage.stored_bytes + usage.claimed_bytes + usage.trashed_bytes
-    if known is not None and known.state in {"stored", "claimed"}:
+    if known is not None and known.state in AT_ITS_PLACE:
         others -= known.size_bytes
     if others + payload.size_bytes > MAX_BYTES:
         reason = f"the experiment's checkpoints have {others} bytes already, and may have at most {MAX_BYTES} in all"
@@ -149,7 +149,7 @@ def _known_refusal(
     if known is None or known.trial_id != payload.trial_id:
         reason = f"trial {payload.trial_id} has no checkpoint there; `ckpt-quota experiment show` lists them"
         return Refusal(RefusalKind.STATE, "uri", payload.uri, reason)
-    if isinstance(payload, CheckpointPinned) and known.state not in {"stored", "claimed"}:
+    if isinstance(payload, CheckpointPinned) and known.state not in AT_ITS_PLACE:
         reason = f"the checkpoint is {known.state}, it cannot be pinned"
         if known.state == "trashed":
             reason += "; restore it first (`ckpt-quota restore`)"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from quota.domain.events import CancelReason, EvictionReason
-from quota.domain.experiment import Checkpoint, ExperimentState
-
-_LATER_ONE_LEFT = frozenset({"stored", "claimed"})
+from quota.domain.experiment import AT_ITS_PLACE, Checkpoint, ExperimentState
 
 
 def objection(state: ExperimentState, uri: str, saved_position: int, planned_as: EvictionReason) -> CancelReason | None:
@@ -38,4 +36,4 @@ def _has_later_one(state: ExperimentState, checkpoint: Checkpoint) -> bool:
     """Tell whether the trial has a later checkpoint. Both may be claimed by one sweep, the earlier one first."""
     uris = state.trial_uris[checkpoint.trial_id]
     later = uris[uris.index(checkpoint.uri) + 1 :]
-    return any(state.checkpoints[uri].state in _LATER_ONE_LEFT for uri in later)
+    return any(state.checkpoints[uri].state in AT_ITS_PLACE for uri in later)

@@ -17,6 +17,15 @@ TrialStatus = Literal["running", "paused", "stopped", "completed", "failed"]
 CheckpointState = Literal["stored", "claimed", "trashed", "purging", "purged", "missing"]
 Outcome = Literal["claimed", "trashed", "purging", "purged", "restored", "cancelled", "failed"]
 
+AT_ITS_PLACE: tuple[CheckpointState, ...] = ("stored", "claimed")
+"""What still lies where its trial wrote it, as far as the log knows."""
+
+OPEN_OUTCOMES: tuple[Outcome, ...] = ("claimed", "trashed", "purging")
+"""Something is still to be done about such a decision."""
+
+UNDOABLE_OUTCOMES: tuple[Outcome, ...] = ("claimed", "trashed")
+"""Such a decision can still be undone."""
+
 FIRST_RETRY = timedelta(minutes=1)
 LAST_RETRY = timedelta(days=1)
 """What a store refused is tried again after one minute, then two, four … and at last once a day."""
@@ -186,9 +195,14 @@ class Decision:
     error: str | None = None
 
     @property
+    def can_be_undone(self) -> bool:
+        """Whether there is a way back."""
+        return self.outcome in UNDOABLE_OUTCOMES
+
+    @property
     def is_open(self) -> bool:
         """Whether something is still to be done about it."""
-        return self.outcome in {"claimed", "trashed", "purging"}
+        return self.outcome in OPEN_OUTCOMES
 
 
 @dataclass(slots=True)

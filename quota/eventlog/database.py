@@ -47,6 +47,9 @@ _SESSION_TIMEOUTS = {
     "idle_in_transaction_session_timeout": _IDLE_TIMEOUT_SECONDS,
 }
 _LOCK_NOT_AVAILABLE = "55P03"
+NAMES_A_QUERY = 500
+"""How many values one statement compares with: databases allow many more, and plan for them badly."""
+
 SUPPORTED = ("sqlite", "postgresql")
 
 

@@ -11,7 +11,6 @@ from quota.domain.locations import Location, parse_location
 from quota.eventlog.tables import checkpoint_locations
 
 _LOCK = 0x71756F7461  # "quota"
-_NAMES_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)

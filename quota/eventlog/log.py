@@ -13,14 +13,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from quota.domain.events import NewEvent, RecordedEvent
+from quota.domain.parts import parts
 from quota.errors import IdentityRefused, LogCorrupt
 from quota.eventlog.chain import GENESIS, ChainedRow, chain_hash
 from quota.eventlog.codec import Codec, encode
-from quota.eventlog.database import Database
+from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.eventlog.tables import events, streams
 
 PAGE = 1_000
-_IDS_A_QUERY = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +135,8 @@ class EventLog:
             if not _same(earlier.event, earlier.data, prepared.event, prepared.data):
                 raise _two_contents(prepared.event.event_id, _named(prepared.event, names))
         receipts: dict[str, Receipt] = {}
-        ids = list(by_id)
-        for start in range(0, len(ids), _IDS_A_QUERY):
-            chunk = ids[start : start + _IDS_A_QUERY]
-            for row in connection.execute(select(events).where(events.c.event_id.in_(chunk))):
+        for some in parts(list(by_id), NAMES_A_QUERY):
+            for row in connection.execute(select(events).where(events.c.event_id.in_(some))):
                 new = by_id[row.event_id]
                 recorded = self._recorded(row)
                 stored = NewEvent(
@@ -233,10 +231,10 @@ class EventLog:
         self, connection: Connection, experiment_id: str, trial_ids: Sequence[str], types: Collection[str]
     ) -> Iterator[RecordedEvent]:
         """Yield the events of some types about some trials, those of each trial in order."""
-        for start in range(0, len(trial_ids), PAGE):
+        for some in parts(trial_ids, PAGE):
             query = select(events).where(
                 events.c.experiment_id == experiment_id,
-                events.c.trial_id.in_(trial_ids[start : start + PAGE]),
+                events.c.trial_id.in_(some),
                 events.c.type.in_(types),
             )
             for row in connection.execute(query.order_by(events.c.position)):

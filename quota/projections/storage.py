@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from quota.domain.deployment import DeploymentState, Limit, Store, Sweep
 from quota.domain.events import EvictionDecided, PolicyParameters, RecordedEvent
 from quota.domain.experiment import (
+    OPEN_OUTCOMES,
     Checkpoint,
     Decision,
     Estimator,
@@ -44,8 +45,6 @@ from quota.projections.tables import (
     trials,
     usage,
 )
-
-OPEN_OUTCOMES = ("claimed", "trashed", "purging")
 
 
 @cache

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
 )
 
+from quota.domain.experiment import OPEN_OUTCOMES
 from quota.eventlog.tables import metadata
 from quota.eventlog.types import BytewiseText, Instant, JsonText, UuidText
 
@@ -178,8 +179,8 @@ Index(None, decisions.c.sweep_id)
 Index(
     "ix_decisions_open",
     decisions.c.experiment_id,
-    postgresql_where=decisions.c.outcome.in_(["claimed", "trashed", "purging"]),
-    sqlite_where=decisions.c.outcome.in_(["claimed", "trashed", "purging"]),
+    postgresql_where=decisions.c.outcome.in_(OPEN_OUTCOMES),
+    sqlite_where=decisions.c.outcome.in_(OPEN_OUTCOMES),
 )
 """A sweep asks which claims are open, and they are few among many."""
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
+from quota.domain.experiment import AT_ITS_PLACE
 from quota.domain.identifiers import ORPHANS_STREAM
 from quota.domain.locations import Location, parse_location
+from quota.domain.parts import parts
 from quota.domain.plan import Plan
 from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, StoreError
-from quota.eventlog.database import Database
+from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.ports import CheckpointReader
 from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
 from quota.projections.tables import checkpoints, projected_streams
-
-_LIES_THERE = ("stored", "claimed")
-_NAMES_A_QUERY = 500
 
 
 class Name(NamedTuple):
@@ -105,7 +104,7 @@ class Aliases:
                 # Orphans are nobody's checkpoints: nothing is lost along with what lies at their places.
                 if row.experiment_id != ORPHANS_STREAM and row.position > self._until(row.experiment_id)
             }
-            for experiment_ids in _parts(sorted(grown)):
+            for experiment_ids in parts(sorted(grown), NAMES_A_QUERY):
                 self._read(connection, experiment_ids)
         self._read_until.update(grown)
 
@@ -113,11 +112,11 @@ class Aliases:
         """Return, by candidates' trials, where the latest checkpoint of each lies."""
         found: dict[str, str] = {}
         with self._database.read() as connection:
-            for trial_ids in _parts(sorted({candidate.trial_id for candidate in plan.evictions})):
+            for trial_ids in parts(sorted({candidate.trial_id for candidate in plan.evictions}), NAMES_A_QUERY):
                 query = select(checkpoints.c.trial_id, checkpoints.c.uri).where(
                     checkpoints.c.experiment_id == plan.experiment_id,
                     checkpoints.c.trial_id.in_(trial_ids),
-                    checkpoints.c.state.in_(_LIES_THERE),
+                    checkpoints.c.state.in_(AT_ITS_PLACE),
                 )
                 for row in connection.execute(query.order_by(checkpoints.c.saved_position)):
                     found[row.trial_id] = row.uri
@@ -165,7 +164,7 @@ class Aliases:
     def _until(self, experiment_id: str) -> int:
         return self._read_until.get(experiment_id, 0)
 
-    def _read(self, connection: Connection, experiment_ids: list[str]) -> None:
+    def _read(self, connection: Connection, experiment_ids: Sequence[str]) -> None:
         """Read what was saved since. What lies in the trash may be put back, and what is missing may turn up."""
         table = checkpoints.c
         query = select(table.experiment_id, table.trial_id, table.uri, table.saved_position).where(
@@ -193,9 +192,4 @@ class Aliases:
                 checkpoint = self._projector.look(connection, name.experiment_id).checkpoints.get(name.uri)
         except (LogCorrupt, ProjectionDiverged):
             return True
-        return checkpoint is not None and checkpoint.state in _LIES_THERE
-
-
-def _parts(names: list[str]) -> Iterator[list[str]]:
-    for start in range(0, len(names), _NAMES_A_QUERY):
-        yield names[start : start + _NAMES_A_QUERY]
+        return checkpoint is not None and checkpoint.state in AT_ITS_PLACE

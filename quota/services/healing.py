@@ -9,15 +9,15 @@ from sqlalchemy import select
 
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import event_id_problem
+from quota.domain.parts import parts
 from quota.errors import PathRefused, StoreError
-from quota.eventlog.database import Database
+from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.projections.tables import decisions
 from quota.services.fencing import FencedStreams
 from quota.services.stores import Stores
 
 logger = logging.getLogger(__name__)
 
-_IDS_A_QUERY = 500
 _ENDED = ("cancelled", "failed", "restored")
 
 
@@ -52,8 +52,7 @@ class Healer:
         columns = (decisions.c.experiment_id, decisions.c.decision_id, decisions.c.uri, decisions.c.checkpoint_position)
         # Whoever may write to the trash may put anything there.
         ordered = sorted(claim for claim in claims if event_id_problem(claim) is None)
-        for start in range(0, len(ordered), _IDS_A_QUERY):
-            ids = ordered[start : start + _IDS_A_QUERY]
+        for ids in parts(ordered, NAMES_A_QUERY):
             query = select(*columns).where(decisions.c.decision_id.in_(ids), decisions.c.outcome.in_(_ENDED))
             with self._database.read() as connection:
                 rows = connection.execute(query).all()

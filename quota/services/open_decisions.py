@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from quota.domain.events import Event
 from quota.domain.experiment import Decision
+from quota.domain.parts import parts
 from quota.eventlog.leases import Lease
 from quota.projections.projector import LockedExperiment
 from quota.services.appending import Appender
@@ -102,5 +103,4 @@ class OpenDecisions:
 
 def batched(decision_ids: Sequence[str]) -> Iterator[Sequence[str]]:
     """Cut work into parts, each of which is done under one lock."""
-    for start in range(0, len(decision_ids), _MOVES_A_LOCK):
-        yield decision_ids[start : start + _MOVES_A_LOCK]
+    return parts(decision_ids, _MOVES_A_LOCK)

@@ -10,12 +10,14 @@ from dataclasses import dataclass, fields, replace
 from sqlalchemy import or_, select
 
 from quota.domain.events import CheckpointFound
+from quota.domain.experiment import AT_ITS_PLACE, OPEN_OUTCOMES
 from quota.domain.identifiers import ORPHANS_STREAM, TRASH_NAME, event_id_problem
 from quota.domain.locations import Location, location_problem, parse_location
 from quota.domain.manifest import LARGEST_BYTES, Manifest
+from quota.domain.parts import parts
 from quota.domain.reconciliation import Comparison, Expected, Orphan, StoredItem
 from quota.errors import CheckpointGone, LogCorrupt, PathRefused, ProjectionDiverged, StoreError
-from quota.eventlog.database import Database
+from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.eventlog.locations import lies_below, overlapping_locations
 from quota.ports import CheckpointStore
 from quota.projections.catching_up import CatchUp
@@ -27,9 +29,6 @@ from quota.services.findings import Finding, ReconcileOrder, ReconcileReport, Wa
 from quota.services.rescuing import Rescuer
 from quota.services.stores import Stores
 
-_AT_ITS_PLACE = ("stored", "claimed")
-_OPEN = ("claimed", "trashed", "purging")
-_IDS_A_QUERY = 500
 _LOOKS_A_LOCK = 25
 
 
@@ -92,7 +91,7 @@ class ReconcileRun:
         columns = [checkpoints.c[field.name] for field in fields(Expected) if field.name in checkpoints.c]
         query = (
             select(*columns)
-            .where(checkpoints.c.experiment_id != ORPHANS_STREAM, checkpoints.c.state.in_((*_AT_ITS_PLACE, "missing")))
+            .where(checkpoints.c.experiment_id != ORPHANS_STREAM, checkpoints.c.state.in_((*AT_ITS_PLACE, "missing")))
             .where(lies_below(checkpoints.c.uri, parse_location(self.root)))
             .order_by(checkpoints.c.experiment_id, checkpoints.c.uri)
         )
@@ -101,9 +100,9 @@ class ReconcileRun:
 
     def _settle(self, experiment_id: str, differing: Sequence[Expected], store: CheckpointStore) -> None:
         """Look again at what differed when it was listed, and record it where that is wanted."""
-        for start in range(0, len(differing), _LOOKS_A_LOCK):
+        for part in parts(differing, _LOOKS_A_LOCK):
             self.keep()
-            looked_at = [(one, self._look_again(one, store)) for one in differing[start : start + _LOOKS_A_LOCK]]
+            looked_at = [(one, self._look_again(one, store)) for one in part]
             certain = [(one, finding) for one, finding in looked_at if finding is not None]
             findings = [finding for _, finding in certain]
             if self.order.record and certain:
@@ -191,7 +190,7 @@ class ReconcileRun:
         around = uri.in_([*keys, *(key.removesuffix("/") for key in keys)])
         query = select(uri).where(
             checkpoints.c.experiment_id.in_(experiment_ids),
-            checkpoints.c.state.in_(_AT_ITS_PLACE),
+            checkpoints.c.state.in_(AT_ITS_PLACE),
             or_(around, lies_below(uri, location)),
         )
         with self.database.read() as connection:
@@ -200,11 +199,10 @@ class ReconcileRun:
     def _look_at_trash(self, store: CheckpointStore) -> None:
         claims = sorted(store.claims())
         root = parse_location(self.root)
-        for start in range(0, len(claims), _IDS_A_QUERY):
-            ids = claims[start : start + _IDS_A_QUERY]
+        for ids in parts(claims, NAMES_A_QUERY):
             decision_ids = [claim_id for claim_id in ids if event_id_problem(claim_id) is None]
             query = select(decisions.c.decision_id).where(
-                decisions.c.decision_id.in_(decision_ids), decisions.c.outcome.in_(_OPEN)
+                decisions.c.decision_id.in_(decision_ids), decisions.c.outcome.in_(OPEN_OUTCOMES)
             )
             with self.database.read() as connection:
                 known = set(connection.execute(query).scalars())

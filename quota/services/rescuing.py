@@ -76,7 +76,7 @@ class Rescuer:
     def bring_back_orphan(self, locked: LockedExperiment, decision_id: str) -> None:
         """Move an orphan back from the trash that a trial has reported since."""
         decision = locked.state.decisions.get(decision_id)
-        if decision is not None and decision.outcome in {"claimed", "trashed"}:
+        if decision is not None and decision.can_be_undone:
             self._is_undone(locked, decision, self._stores(locked), "reported")
 
     def look_for(self, locked: LockedExperiment, uri: str) -> None:
@@ -150,4 +150,4 @@ class Rescuer:
 def _decision_about(locked: LockedExperiment, checkpoint: Checkpoint) -> Decision | None:
     """Return the decision that a checkpoint can be brought back from; None where there is none, or no way back."""
     decision = locked.state.decisions.get(checkpoint.decision_id or "")
-    return decision if decision is not None and decision.outcome in {"claimed", "trashed"} else None
+    return decision if decision is not None and decision.can_be_undone else None

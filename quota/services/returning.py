@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from quota.domain.experiment import UNDOABLE_OUTCOMES
 from quota.domain.identifiers import ORPHANS_STREAM
 from quota.domain.locations import parse_location
 from quota.eventlog.database import Database
@@ -11,8 +12,6 @@ from quota.eventlog.locations import overlapping_locations
 from quota.projections.projector import Projector
 from quota.projections.tables import decisions
 from quota.services.rescuing import Rescuer
-
-_ON_THE_WAY = ("claimed", "trashed")
 
 
 class OrphanReturner:
@@ -50,7 +49,7 @@ class OrphanReturner:
     @staticmethod
     def _reported_by(connection: Connection, experiment_id: str, trial_id: str) -> list[str]:
         query = select(decisions.c.decision_id, decisions.c.uri).where(
-            decisions.c.experiment_id == ORPHANS_STREAM, decisions.c.outcome.in_(_ON_THE_WAY)
+            decisions.c.experiment_id == ORPHANS_STREAM, decisions.c.outcome.in_(UNDOABLE_OUTCOMES)
         )
         owner = (experiment_id, trial_id)
         return [

@@ -22,6 +22,7 @@ from quota.domain.events import (
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.manifest import Manifest
+from quota.domain.parts import parts
 from quota.domain.plan import HeldBack, Plan, held_back, plan_experiment
 from quota.domain.policies import Candidate
 from quota.errors import QuotaError
@@ -236,10 +237,10 @@ class SweepRun:
             self.projector.store_deployment(streams[DEPLOYMENT_STREAM])
 
     def _record_missing(self, experiment_id: str, missing: Sequence[Candidate]) -> None:
-        for start in range(0, len(missing), LOOKS_A_LOCK):
+        for part in parts(missing, LOOKS_A_LOCK):
             with self.streams.locked(experiment_id) as locked:
                 self.look_at_stores(locked)
-                for candidate in missing[start : start + LOOKS_A_LOCK]:
+                for candidate in part:
                     self._record_if_missing(locked, candidate)
                 self.projector.store(locked)
 
