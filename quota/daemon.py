@@ -25,7 +25,7 @@ from quota.domain.events import PolicyParameters
 from quota.errors import LeaseHeld, QuotaError, SettingsRefused
 from quota.services.findings import Finding, ReconcileOrder
 from quota.services.ids import new_id
-from quota.services.sweep_run import SweepOrder, SweepReport
+from quota.services.sweep_order import SweepOrder, SweepReport
 from quota.settings import Settings, parse_duration
 
 logger = logging.getLogger(__name__)

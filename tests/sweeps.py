@@ -21,7 +21,7 @@ from quota.domain.events import (
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import StoreError
 from quota.services.ids import new_id
-from quota.services.sweep_run import SweepOrder, SweepReport
+from quota.services.sweep_order import SweepOrder, SweepReport
 from quota.testing.memory_store import MemoryStore
 from support import HandClock, services_over
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from quota.services.findings import Finding, ReconcileReport
-    from quota.services.sweep_run import SweepReport
+    from quota.services.sweep_order import SweepReport
 
 _FAILED = 1
 _SHOWN = 20
@@ -106,7 +106,7 @@ def reconcile(
     With --json, each finding is a line of its own, and the last line sums up.
     """
     from quota.services.findings import ReconcileOrder
-    from quota.services.sweep_run import SweepOrder, SweepReport
+    from quota.services.sweep_order import SweepOrder, SweepReport
 
     trashed = SweepReport()
     with opened(database, orphans_older_than=orphans_older_than) as (services, settings):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from quota.errors import LeaseHeld
-    from quota.services.sweep_run import SweepReport
+    from quota.services.sweep_order import SweepReport
 
 _FAILED, _EXCEEDED = 1, 3
 _MISSING_SHOWN = 5
@@ -48,7 +48,7 @@ def sweep(
 ) -> None:
     """Evict checkpoints until every limit holds. Fit for cron: says nothing where there was nothing to do."""
     from quota.errors import LeaseHeld
-    from quota.services.sweep_run import SweepOrder
+    from quota.services.sweep_order import SweepOrder
 
     with opened(database, policy=policy, trash_retention=trash_retention) as (services, settings):
         parameters = policy_parameters(settings, seed)

@@ -29,7 +29,7 @@ from quota.domain.events import (
 )
 from quota.errors import SettingsRefused
 from quota.services.ids import new_id
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 
 EXPERIMENT = "digits-asha"
 ACTOR = "demo"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from quota.domain.deployment import Limit
 from quota.domain.eligibility import objection
@@ -15,7 +13,6 @@ from quota.domain.events import (
     Event,
     EvictionDecided,
     EvictionFailed,
-    PolicyParameters,
     SweepFinished,
     SweepStarted,
 )
@@ -23,7 +20,7 @@ from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.manifest import Manifest
 from quota.domain.parts import parts
-from quota.domain.plan import HeldBack, Plan, held_back, plan_experiment
+from quota.domain.plan import Plan, held_back, plan_experiment
 from quota.domain.policies import Candidate
 from quota.errors import QuotaError
 from quota.eventlog.log import Prepared
@@ -37,7 +34,8 @@ from quota.services.purging import Purger
 from quota.services.rescuing import Rescuer
 from quota.services.settling import Settler
 from quota.services.stores import Stores
-from quota.services.tally import Tally, said
+from quota.services.sweep_order import Progress, SweepOrder, SweepReport
+from quota.services.tally import said
 from quota.services.trash_keeping import TrashKeeper
 from quota.services.trusting import Chains, require_as_logged
 
@@ -46,69 +44,6 @@ LOOKS_A_LOCK = 32
 
 _ERRORS_KEPT = 20
 """How many of a sweep's errors its last event keeps; those about one checkpoint are in its decision too."""
-
-
-class Progress(Protocol):
-    """Watches a sweep."""
-
-    def expect(self, checkpoints: int) -> None:
-        """Learn that so many more checkpoints are to be moved."""
-        ...
-
-    def moved(self) -> None:
-        """Learn that one of them is done with."""
-        ...
-
-
-class Silent:
-    """Watches, and says nothing."""
-
-    def expect(self, checkpoints: int) -> None:
-        """Say nothing."""
-
-    def moved(self) -> None:
-        """Say nothing."""
-
-
-@dataclass(slots=True)
-class SweepReport:
-    """What a sweep did.
-
-    Attributes:
-        sweep_id: Its id; None where there was nothing to do, so that nothing was recorded.
-        plans: The plans that it carried out.
-        tally: What became of the decisions.
-        exceeded: Ids of the experiments whose limits still do not hold.
-        held_back: For each of them, how many checkpoints it holds by why they cannot be evicted.
-        untrusted: Why nothing was evicted from an experiment whose log or projections contradict themselves, by id.
-    """
-
-    sweep_id: str | None = None
-    plans: list[Plan] = field(default_factory=list)
-    tally: Tally = field(default_factory=Tally)
-    exceeded: list[str] = field(default_factory=list)
-    held_back: dict[str, Mapping[HeldBack, int]] = field(default_factory=dict)
-    untrusted: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SweepOrder:
-    """How to sweep.
-
-    Attributes:
-        parameters: The policy.
-        retention: For how long what was evicted can be restored; zero deletes it at once.
-        lease_term: For how long a sweeper that says nothing is waited for by the next one.
-    """
-
-    parameters: PolicyParameters
-    retention: timedelta
-    lease_term: timedelta = timedelta(minutes=1)
-
-
-def never() -> bool:
-    """Do not stop."""
-    return False
 
 
 @dataclass(slots=True, kw_only=True)

@@ -24,7 +24,8 @@ from quota.services.purging import Purger
 from quota.services.rescuing import Rescuer
 from quota.services.settling import Settler
 from quota.services.stores import OpenStore, Stores
-from quota.services.sweep_run import Progress, Silent, SweepOrder, SweepReport, SweepRun, never
+from quota.services.sweep_order import Progress, Silent, SweepOrder, SweepReport, never
+from quota.services.sweep_run import SweepRun
 from quota.services.trash_keeping import TrashKeeper
 from quota.services.trusting import Chains
 

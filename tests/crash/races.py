@@ -26,7 +26,7 @@ from quota.client import ExperimentHandle
 from quota.domain.events import CheckpointSaved, LimitSet, PolicyParameters, TrialPaused, TrialStarted
 from quota.errors import LeaseHeld
 from quota.eventlog.database import Database
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from support import create_schema
 
 if TYPE_CHECKING:

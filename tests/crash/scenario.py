@@ -20,7 +20,7 @@ from quota.domain.events import (
 )
 from quota.domain.identifiers import ORPHANS_STREAM
 from quota.errors import StateRefused, StoreError
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -26,7 +26,8 @@ from quota.domain.events import (
 )
 from quota.projections.tables import estimators, experiments, rung_entries, rungs
 from quota.services.ids import new_id
-from quota.services.sweep_run import SweepOrder, SweepRun
+from quota.services.sweep_order import SweepOrder
+from quota.services.sweep_run import SweepRun
 from quota.testing.memory_store import MemoryStore
 from support import HandClock
 

@@ -25,7 +25,7 @@ from quota.eventlog.processes import has_ended, this_process
 from quota.eventlog.tables import leases
 from quota.services.fencing import SWEEP_LEASE
 from quota.services.migrating import upgrade
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from support import create_schema, services_over
 from sweeps import AT_ONCE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of
 

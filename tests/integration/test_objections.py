@@ -24,7 +24,7 @@ from quota.domain.events import (
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.manifest import LARGEST_BYTES, Manifest, ManifestEntry
 from quota.services.recording import LoadableCheckpoint
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from quota.testing.memory_store import MemoryStore
 from support import create_schema
 from sweeps import AT_ONCE, DAY, KEEP, SIZE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of

@@ -13,7 +13,7 @@ from quota.domain.events import CheckpointSaved, EvictionDecided, TrialPaused, T
 from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
 from quota.eventlog.database import Database
 from quota.eventlog.locations import take_location
-from quota.services.sweep_run import SweepOrder, SweepReport
+from quota.services.sweep_order import SweepOrder, SweepReport
 from support import create_schema, tamper
 from sweeps import (
     AT_ONCE,

@@ -19,7 +19,7 @@ from quota.errors import LeaseHeld, NotFound
 from quota.eventlog.leases import Leases
 from quota.services.findings import Finding, ReconcileOrder
 from quota.services.reconciling import RECONCILE_LEASE
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from support import create_schema, services_over, tamper
 from sweeps import (
     AT_ONCE,

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from quota.domain.events import Event
     from quota.domain.experiment import ExperimentState
-    from quota.services.sweep_run import SweepOrder, SweepReport
+    from quota.services.sweep_order import SweepOrder, SweepReport
 
 LEVELS = (1, 3, 9)
 STEPS = ["manifest", "trash", "restore", "purge"]

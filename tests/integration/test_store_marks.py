@@ -17,7 +17,7 @@ from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import PathRefused, StateRefused, StoreError
 from quota.services.stores import Stores
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from quota_local import open_store as open_local_store
 from support import HandClock, create_schema, services_over
 

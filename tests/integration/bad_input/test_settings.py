@@ -14,7 +14,7 @@ from integration.local_store.house import failing, succeeds
 from quota.domain.events import LimitSet, PolicyParameters
 from quota.errors import BadInput, DatabaseUnavailable, PathRefused, SettingsRefused, StoreError
 from quota.eventlog.database import Database, parse_url
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from quota.settings import load_settings
 
 ADVICE = "use sqlite:///quota.db or postgresql+psycopg://user@host/name"

@@ -11,7 +11,7 @@ from bad_input import REGISTERED, assert_refused, contents, event, experiment, s
 from quota.domain.events import LimitSet, PolicyParameters
 from quota.errors import StateRefused
 from quota.projections.tables import decisions
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from quota.testing.memory_store import MemoryStore
 
 if TYPE_CHECKING:

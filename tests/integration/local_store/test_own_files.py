@@ -15,7 +15,7 @@ from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
 from quota.errors import CheckpointChanged, PathRefused
 from quota.ports import SparingStore
 from quota.services.administration import Administration
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from quota.testing.memory_store import MemoryStore
 from support import HandClock, create_schema, services_over
 

@@ -15,7 +15,7 @@ import quota_s3.store
 from quota.bootstrap import open_store
 from quota.cli import main
 from quota.domain.events import PolicyParameters
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from s3_servers import s3_process
 from support import HandClock, services_over
 

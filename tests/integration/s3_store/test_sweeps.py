@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from quota.bootstrap import Services, open_store
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
-from quota.services.sweep_run import SweepOrder
+from quota.services.sweep_order import SweepOrder
 from support import HandClock, create_schema, services_over
 
 if TYPE_CHECKING:

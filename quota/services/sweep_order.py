@@ -1,0 +1,75 @@
+"""How to sweep, who watches, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Protocol
+
+from quota.domain.events import PolicyParameters
+from quota.domain.plan import HeldBack, Plan
+from quota.services.tally import Tally
+
+
+class Progress(Protocol):
+    """Watches a sweep."""
+
+    def expect(self, checkpoints: int) -> None:
+        """Learn that so many more checkpoints are to be moved."""
+        ...
+
+    def moved(self) -> None:
+        """Learn that one of them is done with."""
+        ...
+
+
+class Silent:
+    """Watches, and says nothing."""
+
+    def expect(self, checkpoints: int) -> None:
+        """Say nothing."""
+
+    def moved(self) -> None:
+        """Say nothing."""
+
+
+@dataclass(slots=True)
+class SweepReport:
+    """What a sweep did.
+
+    Attributes:
+        sweep_id: Its id; None where there was nothing to do, so that nothing was recorded.
+        plans: The plans that it carried out.
+        tally: What became of the decisions.
+        exceeded: Ids of the experiments whose limits still do not hold.
+        held_back: For each of them, how many checkpoints it holds by why they cannot be evicted.
+        untrusted: Why nothing was evicted from an experiment whose log or projections contradict themselves, by id.
+    """
+
+    sweep_id: str | None = None
+    plans: list[Plan] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+    exceeded: list[str] = field(default_factory=list)
+    held_back: dict[str, Mapping[HeldBack, int]] = field(default_factory=dict)
+    untrusted: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOrder:
+    """How to sweep.
+
+    Attributes:
+        parameters: The policy.
+        retention: For how long what was evicted can be restored; zero deletes it at once.
+        lease_term: For how long a sweeper that says nothing is waited for by the next one.
+    """
+
+    parameters: PolicyParameters
+    retention: timedelta
+    lease_term: timedelta = timedelta(minutes=1)
+
+
+def never() -> bool:
+    """Do not stop."""
+    return False
