@@ -10,6 +10,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import cast
 
+from quota.domain.events import PolicyParameters
 from quota.errors import SettingsRefused, StoreError
 from quota.eventlog.clock_watch import ClockWatch
 from quota.eventlog.database import Database
@@ -34,7 +35,9 @@ from quota.services.rescuing import Rescuer
 from quota.services.restoring import Restorer
 from quota.services.returning import OrphanReturner
 from quota.services.stores import OpenStore
+from quota.services.sweep_order import SweepOrder
 from quota.services.sweeping import Sweeper
+from quota.settings import Settings
 
 DISTRIBUTION = "checkpoint-quota"
 STORES_GROUP = "quota.stores"
@@ -74,6 +77,17 @@ def open_store(root_uri: str) -> CheckpointStore:
         advice = f"install what it needs: pip install 'checkpoint-quota[{scheme}]'"
         raise StoreError(f"store {root_uri}: its adapter cannot be loaded: {error}; {advice}") from error
     return cast("CheckpointStore", factory(root_uri))
+
+
+def sweep_order(settings: Settings, parameters: PolicyParameters) -> SweepOrder:
+    """Return how to sweep by the settings and by a policy."""
+    return SweepOrder(
+        parameters=parameters,
+        retention=settings.trash_retention,
+        lease_term=settings.lease_term,
+        most_evictions=settings.most_evictions,
+        most_evicted_bytes=settings.most_evicted_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True)

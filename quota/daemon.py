@@ -20,7 +20,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from quota.bootstrap import Services, software_version
+from quota.bootstrap import Services, software_version, sweep_order
 from quota.domain.events import PolicyParameters
 from quota.errors import LeaseHeld, QuotaError, SettingsRefused
 from quota.services.findings import Finding, ReconcileOrder
@@ -145,7 +145,7 @@ class Daemon:
             logger.warning("the heartbeat cannot be written: %s", failure)
 
     def _order(self) -> SweepOrder:
-        return SweepOrder(self._parameters(), self._settings.trash_retention, self._settings.lease_term)
+        return sweep_order(self._settings, self._parameters())
 
     def _sweep(self) -> None:
         experiment_ids = self._services.queries.experiment_ids()
@@ -225,6 +225,8 @@ def _log(job: str, report: SweepReport) -> None:
         }
         said = ", ".join(f"{name} {number}" for name, number in counts.items())
         logger.info("%s %s: %s", job, report.sweep_id, said, extra={"job": job, "sweep_id": report.sweep_id, **counts})
+    if report.is_capped:
+        logger.warning("%s: that is as much as one sweep evicts; the next one goes on", job)
     for uri in tally.missing:
         logger.warning("missing: there is nothing at %s, where a trial has saved a checkpoint", uri)
     for error in tally.errors:

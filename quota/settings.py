@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from quota.domain.identifiers import id_problem
+from quota.domain.quantities import parse_size
 from quota.errors import SettingsRefused
 
 DEFAULT_DATABASE = "sqlite:///quota.db"
@@ -32,7 +33,7 @@ LONGEST = timedelta(days=36_500)
 
 _LONGEST_JITTER = timedelta(hours=1)
 
-_DURATION = re.compile(r"(?P<amount>\d+(?:\.\d+)?)\s*(?P<unit>[smhd])")
+_DURATION = re.compile(r"(?P<amount>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -51,6 +52,10 @@ def parse_duration(text: object) -> object:
         message = f"at most {LONGEST.days} days"
         raise ValueError(message)
     return timedelta(seconds=seconds)
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
 
 
 def check_actor(actor: str) -> str:
@@ -82,6 +87,8 @@ class Settings(BaseSettings):
         prior_size: Its effective sample size.
         min_data_at_rung: From how many data on a rung's own estimator is used.
         trash_retention: For how long an eviction can be undone; 0 deletes at once.
+        most_evictions: After how many evictions a sweep leaves the rest to the next one.
+        most_evicted_bytes: After how many bytes it does.
         orphans_older_than: From which age on what belongs to no checkpoint is taken for an orphan.
         lease_term: After how long another sweeper takes over from one that says nothing.
         sweep_schedule: When the daemon sweeps: an interval such as `1m`, or five fields as in a crontab, in UTC.
@@ -105,6 +112,8 @@ class Settings(BaseSettings):
     trash_retention: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = (
         timedelta(hours=1)
     )
+    most_evictions: int = Field(default=10_000, ge=1, le=2**53)
+    most_evicted_bytes: Annotated[int, BeforeValidator(_size), Field(ge=1, le=2**63 - 1)] = 10**13
     orphans_older_than: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = (
         timedelta(days=1)
     )

@@ -105,8 +105,9 @@ def reconcile(
 
     With --json, each finding is a line of its own, and the last line sums up.
     """
+    from quota.bootstrap import sweep_order
     from quota.services.findings import ReconcileOrder
-    from quota.services.sweep_order import SweepOrder, SweepReport
+    from quota.services.sweep_order import SweepReport
 
     trashed = SweepReport()
     with opened(database, orphans_older_than=orphans_older_than) as (services, settings):
@@ -115,10 +116,10 @@ def reconcile(
             watcher = _Watcher(bar, as_json=as_json)
             report = services.reconciler.reconcile(stores or [], order, watcher)
         if trash_orphans and watcher.orphans:
-            sweep_order = SweepOrder(policy_parameters(settings, None), settings.trash_retention, settings.lease_term)
+            how = sweep_order(settings, policy_parameters(settings, None))
             with progress(quiet=as_json) as bar:
                 trashed = services.sweeper.trash_orphans(
-                    watcher.orphans, settings.orphans_older_than, sweep_order, MovesBar(bar, "moving orphans")
+                    watcher.orphans, settings.orphans_older_than, how, MovesBar(bar, "moving orphans")
                 )
     if as_json:
         print_json(_summed_up(report, watcher, trashed))

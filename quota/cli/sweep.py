@@ -42,21 +42,33 @@ def sweep(
         str | None,
         typer.Option("--trash-retention", metavar="TIME", help="How long evictions can be undone: 90s, 1h, 7d or 0."),
     ] = None,
+    most_evictions: Annotated[
+        int | None, typer.Option("--most-evictions", metavar="N", help="Leave what is more to the next sweep.")
+    ] = None,
+    most_evicted_bytes: Annotated[
+        str | None, typer.Option("--most-evicted-bytes", metavar="SIZE", help="Likewise: 500GB, 10TB.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, like `ckpt-quota plan`.")] = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evict checkpoints until every limit holds. Fit for cron: says nothing where there was nothing to do."""
+    from quota.bootstrap import sweep_order
     from quota.errors import LeaseHeld
-    from quota.services.sweep_order import SweepOrder
 
-    with opened(database, policy=policy, trash_retention=trash_retention) as (services, settings):
+    given = {
+        "policy": policy,
+        "trash_retention": trash_retention,
+        "most_evictions": most_evictions,
+        "most_evicted_bytes": most_evicted_bytes,
+    }
+    with opened(database, **given) as (services, settings):
         parameters = policy_parameters(settings, seed)
         experiments = chosen(services, experiment_ids)
         if dry_run:
             show_plans(services.planner.plan(experiments, parameters), as_json=as_json)
             return
-        order = SweepOrder(parameters, settings.trash_retention, settings.lease_term)
+        order = sweep_order(settings, parameters)
         try:
             with progress(quiet=as_json) as bar:
                 report = services.sweeper.sweep(experiments, order, MovesBar(bar, "evicting"))
@@ -92,6 +104,7 @@ def _answer(report: SweepReport, retention: timedelta, *, as_json: bool) -> None
                 "freed_bytes": tally.freed_bytes,
                 "missing": tally.missing,
                 "errors": tally.errors,
+                "capped": report.is_capped,
                 "exceeded": report.exceeded,
                 "held_back": report.held_back,
                 "untrusted": report.untrusted,
@@ -103,6 +116,10 @@ def _answer(report: SweepReport, retention: timedelta, *, as_json: bool) -> None
         typer.echo(
             f"{tally.evicted} evicted{kept}; {tally.purged} purged, {size_text(tally.freed_bytes)} freed; "
             f"{tally.failed} failed, {tally.cancelled} cancelled"
+        )
+    if report.is_capped:
+        typer.echo(
+            "that is as much as one sweep evicts (most_evictions, most_evicted_bytes); the next one goes on", err=True
         )
     for uri in tally.missing[:_MISSING_SHOWN]:
         typer.echo(f"missing: there is nothing at {uri}, where a trial has saved a checkpoint", err=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
@@ -16,9 +16,9 @@ from quota.domain.policies import Candidate, candidates, in_order_of_eviction
 Obstacle = Literal["out_of_reach", "in_use"]
 """Why a place cannot be evicted from: it lies in no store or in one that cannot be read, or somebody writes to it."""
 
-HeldBack = Literal["running", "pinned", "out_of_reach", "in_use", "refused"]
-"""Why a checkpoint that counts cannot be evicted: its trial runs, it is pinned, there is an obstacle, or its store
-refused lately."""
+HeldBack = Literal["running", "pinned", "out_of_reach", "in_use", "refused", "left"]
+"""Why a checkpoint that counts is not evicted: its trial runs, it is pinned, there is an obstacle, its store refused
+lately, or it is left to the next sweep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +44,29 @@ class Plan:
     held_back: Mapping[HeldBack, int] = field(default_factory=dict)
 
     @property
+    def kept(self) -> dict[HeldBack, int]:
+        """How many checkpoints are kept, by reason, where `evictions` is not carried out."""
+        left: dict[HeldBack, int] = {"left": len(self.evictions)} if self.evictions else {}
+        return left | dict(self.held_back)
+
+    @property
     def shortfall(self) -> int:
         """How far above the high watermark the plan would leave the experiment; 0 where the limit will hold."""
         return max(0, self.usage - len(self.evictions) - self.limit.high)
+
+    def within(self, most: int, most_bytes: int) -> Plan:
+        """Return the plan as far as one run may carry it out: it ends with the eviction that reaches a bound.
+
+        Args:
+            most: How many evictions are left to the run.
+            most_bytes: How many bytes are.
+        """
+        size_bytes = 0
+        for number, candidate in enumerate(self.evictions):
+            if number >= most or size_bytes >= most_bytes:
+                return replace(self, evictions=self.evictions[:number])
+            size_bytes += candidate.size_bytes
+        return self
 
 
 def plan_experiment(
@@ -86,12 +106,12 @@ def plan_experiment(
         usage=usage,
         scored=tuple(scored),
         evictions=tuple(evictions),
-        held_back=held_back(state, now, obstacle, {candidate.uri for candidate in evictions}) if is_short else {},
+        held_back=_held_back(state, now, obstacle, {candidate.uri for candidate in evictions}) if is_short else {},
     )
 
 
-def held_back(
-    state: ExperimentState, now: datetime, obstacle: Callable[[str], Obstacle | None], evicted: Container[str] = ()
+def _held_back(
+    state: ExperimentState, now: datetime, obstacle: Callable[[str], Obstacle | None], evicted: Container[str]
 ) -> dict[HeldBack, int]:
     """Count what an experiment holds by why it cannot be evicted, without what is in `evicted`.
 

@@ -45,6 +45,7 @@ class SweepReport:
         exceeded: Ids of the experiments whose limits still do not hold.
         held_back: For each of them, how many checkpoints it holds by why they cannot be evicted.
         untrusted: Why nothing was evicted from an experiment whose log or projections contradict themselves, by id.
+        is_capped: Whether it evicted as much as one run may, and left the rest to the next sweep.
     """
 
     sweep_id: str | None = None
@@ -53,6 +54,7 @@ class SweepReport:
     exceeded: list[str] = field(default_factory=list)
     held_back: dict[str, Mapping[HeldBack, int]] = field(default_factory=dict)
     untrusted: dict[str, str] = field(default_factory=dict)
+    is_capped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,15 @@ class SweepOrder:
         parameters: The policy.
         retention: For how long what was evicted can be restored; zero deletes it at once.
         lease_term: For how long a sweeper that says nothing is waited for by the next one.
+        most_evictions: After how many evictions the rest is left to the next sweep.
+        most_evicted_bytes: After how many bytes it is.
     """
 
     parameters: PolicyParameters
     retention: timedelta
     lease_term: timedelta = timedelta(minutes=1)
+    most_evictions: int = 10_000
+    most_evicted_bytes: int = 10**13
 
 
 def never() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quota.domain.deployment import Limit
 from quota.domain.eligibility import objection
@@ -20,7 +20,7 @@ from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.manifest import Manifest
 from quota.domain.parts import parts
-from quota.domain.plan import Plan, held_back, plan_experiment
+from quota.domain.plan import Plan, plan_experiment
 from quota.domain.policies import Candidate
 from quota.errors import QuotaError
 from quota.eventlog.log import Prepared
@@ -48,7 +48,12 @@ _ERRORS_KEPT = 20
 
 @dataclass(slots=True, kw_only=True)
 class SweepRun:
-    """One sweep under way. It stops after the batch in hand once `should_stop`; the next one finishes what is open."""
+    """One sweep under way. It stops after the batch in hand once `should_stop`; the next one finishes what is open.
+
+    Attributes:
+        claimed: How many checkpoints it has claimed.
+        claimed_bytes: Their sizes.
+    """
 
     streams: FencedStreams
     projector: Projector
@@ -66,6 +71,8 @@ class SweepRun:
     should_stop: Callable[[], bool]
     software_version: str
     report: SweepReport
+    claimed: int = field(default=0, init=False)
+    claimed_bytes: int = field(default=0, init=False)
 
     def sweep(self, experiment_id: str) -> None:
         """Sweep one experiment."""
@@ -81,15 +88,23 @@ class SweepRun:
         self._note_excess(experiment_id)
 
     def plan(self, experiment_id: str) -> Plan | None:
-        """Plan under the lock, and store what the projections have caught up with."""
+        """Plan under the lock what is left to this run, and store what the projections have caught up with."""
         with self.streams.locked(experiment_id) as locked:
             self.projector.store(locked)
-            limit = self._limit(locked)
-            if limit is None or locked.state.experiment is None:
-                return None
-            return plan_experiment(
-                locked.state, limit, self.order.parameters, self.appender.clock.now(), self.lister.obstacle
-            )
+            plan = self._whole_plan(locked)
+        if plan is None:
+            return None
+        left = plan.within(self.order.most_evictions - self.claimed, self.order.most_evicted_bytes - self.claimed_bytes)
+        self.report.is_capped = self.report.is_capped or len(left.evictions) < len(plan.evictions)
+        return left
+
+    def _whole_plan(self, locked: LockedExperiment) -> Plan | None:
+        limit = self._limit(locked)
+        if limit is None or locked.state.experiment is None:
+            return None
+        return plan_experiment(
+            locked.state, limit, self.order.parameters, self.appender.clock.now(), self.lister.obstacle
+        )
 
     def carry_out(self, plan: Plan) -> None:
         """Claim what `plan` names, and move it to the trash."""
@@ -220,7 +235,7 @@ class SweepRun:
                 return False
             self.chains.require_rest(locked.stream)
             self.require_as_logged(locked, _trials(found))
-            claimed = 0
+            claimed = claimed_bytes = 0
             for listed in found:
                 # Trials may have ended since it was planned, and hold less.
                 if locked.state.usage.held_checkpoints <= limit.low:
@@ -229,7 +244,10 @@ class SweepRun:
                 if decided is not None:
                     self.appender.add(locked, decided)
                     claimed += 1
+                    claimed_bytes += decided.size_bytes
             self.projector.store(locked)
+        self.claimed += claimed
+        self.claimed_bytes += claimed_bytes
         self.report.tally.decided += claimed
         self.progress.expect(claimed)
         return True
@@ -290,10 +308,10 @@ class SweepRun:
 
     def _note_excess(self, experiment_id: str) -> None:
         with self.streams.locked(experiment_id) as locked:
-            limit, state = self._limit(locked), locked.state
-            if limit is not None and state.usage.held_checkpoints > limit.high:
-                self.report.exceeded.append(experiment_id)
-                self.report.held_back[experiment_id] = held_back(state, self.appender.clock.now(), self.lister.obstacle)
+            plan = self._whole_plan(locked)
+        if plan is not None and plan.usage > plan.limit.high:
+            self.report.exceeded.append(experiment_id)
+            self.report.held_back[experiment_id] = plan.kept
 
 
 def _trials(listed: Sequence[Listed]) -> list[str]:

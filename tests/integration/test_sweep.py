@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from quota.domain.events import CheckpointPinned, CheckpointUnpinned, EvictionFailed
+from quota.domain.events import CheckpointPinned, CheckpointUnpinned, EvictionFailed, ExperimentRegistered
 from quota.domain.experiment import FIRST_RETRY
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import NotFound, StateRefused, StoreError
@@ -354,3 +355,26 @@ def test_a_pinned_checkpoint_that_a_killed_sweep_had_moved_is_not_purged(sweeps:
     sweeps.send(CheckpointUnpinned(trial_id="2", uri=uri_of("2")))
     assert sweeps.sweep(AT_ONCE).tally.purged == 1
     sweeps.check_settled()
+
+
+def test_a_run_evicts_no_more_than_it_may_and_the_next_one_goes_on(sweeps: Sweeps) -> None:
+    sweeps.prepare(6, high=1, low=1)
+    report = sweeps.sweep(replace(AT_ONCE, most_evictions=2))
+    assert (report.tally.evicted, report.is_capped, report.exceeded) == (2, True, ["x"])
+    assert report.held_back == {"x": {"left": 3}}
+    report = sweeps.sweep(replace(AT_ONCE, most_evicted_bytes=SIZE + 1))
+    assert (report.tally.evicted, report.is_capped, report.held_back) == (2, True, {"x": {"left": 1}})
+    report = sweeps.sweep(replace(AT_ONCE, most_evictions=1, most_evicted_bytes=SIZE))
+    assert (report.tally.evicted, report.is_capped, report.exceeded) == (1, False, [])
+    sweeps.check_settled()
+
+
+def test_what_a_run_may_evict_is_counted_over_all_experiments(sweeps: Sweeps) -> None:
+    sweeps.prepare(3, high=1, low=1)
+    other = replace(sweeps, experiment_id="y")
+    other.send(ExperimentRegistered(mode="min", rung_levels=(1, 3), promotion_quantiles=(0.5, 0.5), max_resource=9))
+    for number in (7, 8, 9):
+        other.pause_more(str(number))
+    report = sweeps.services.sweeper.sweep(["x", "y"], replace(AT_ONCE, most_evictions=3))
+    assert (report.tally.evicted, report.is_capped, report.exceeded) == (3, True, ["y"])
+    assert report.held_back == {"y": {"left": 1}}

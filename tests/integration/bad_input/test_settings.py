@@ -68,6 +68,10 @@ def test_order_of_the_sources(config: Path, monkeypatch: pytest.MonkeyPatch) -> 
          "write a number and a unit: 90s, 15m, 1h or 7d")),
         ({"trash_retention": "-1h"}, ("settings: field `trash_retention` is '-1h': "
          "write a number and a unit: 90s, 15m, 1h or 7d")),
+        ({"most_evicted_bytes": "200G"}, ("settings: field `most_evicted_bytes` is '200G': "
+         "write a number and a unit: 500MB, 200GB, 1.5TiB, or bytes")),
+        ({"most_evicted_bytes": "0GB"}, ("settings: field `most_evicted_bytes` is '0GB': "
+         "Input should be greater than or equal to 1")),
     ],
 )  # fmt: skip
 def test_value_is_refused(given: dict[str, object], message: str) -> None:
