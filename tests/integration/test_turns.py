@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
+import subprocess
+import sys
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -58,3 +61,30 @@ def test_waiting_ends_with_the_turn(tmp_path: Path) -> None:
         order.append("first")
     waiting.join()
     assert order == ["first", "second, None"]
+
+
+HOLDER = """
+import fcntl, sys
+held = open(sys.argv[1], "a")
+fcntl.flock(held, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nobody_waits_for_a_process_that_was_stopped_in_the_queue(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/quota.db")
+    turn = tmp_path / "quota.db-turn"
+    command = [sys.executable, "-c", HOLDER, str(turn)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        holder.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, holder.pid, os.WSTOPPED | os.WNOWAIT)
+        with database.write() as connection:
+            connection.execute(text("CREATE TABLE x (y)"))
+        holder.send_signal(signal.SIGCONT)
+        holder.communicate(b"")
+    with database.write() as connection:
+        connection.execute(text("INSERT INTO x VALUES (1)"))
+    database.close()
