@@ -152,12 +152,13 @@ def assemble(
     opener = _sparing(opener, database)
     leases = Leases(database, actor)
     rescuer = Rescuer(appender, projector, opener)
+    returner = OrphanReturner(database, projector, rescuer)
     clock_guard = ClockGuard(database, log, clock, ClockWatch())
     return Services(
         database=database,
         log=log,
         projector=projector,
-        recorder=Recorder(appender, projector, rescuer, OrphanReturner(database, projector, rescuer)),
+        recorder=Recorder(appender, projector, rescuer, returner),
         planner=Planner(database, projector, clock),
         leases=leases,
         heartbeats=Heartbeats(database, actor),

@@ -59,6 +59,11 @@ class Location:
             for depth in range(len(self.components))
         )
 
+    def spellings_around(self) -> tuple[str, ...]:
+        """Return the URIs of this location and of all that contain it, with and without a final `/`."""
+        keys = (self.key, *self.ancestors())
+        return (*keys, *(key.removesuffix("/") for key in keys))
+
     @property
     def key(self) -> str:
         """The spelling with a final `/`: a location contains another just if its key begins the other's."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,14 +9,13 @@ from datetime import datetime
 from quota.domain.manifest import LARGEST_BYTES, Manifest
 from quota.domain.plan import Obstacle, Plan
 from quota.domain.policies import Candidate
-from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError
+from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease
 from quota.ports import CheckpointReader
 from quota.services.aliases import Aliases, Name
 from quota.services.stores import Stores
 
 _UNKNOWN = Manifest()
-_REFUSALS_IN_A_ROW = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +65,6 @@ class Lister:
         lease: Is kept while that takes its time.
         aliases: Says what else may lie at the same place.
         should_stop: Whether to look at no more of them.
-
-    Attributes:
-        failures: What stores said that could not be opened, by root.
     """
 
     def __init__(self, stores: Stores, lease: Lease, aliases: Aliases, should_stop: Callable[[], bool]) -> None:
@@ -80,15 +75,17 @@ class Lister:
         self._in_use: set[str] = set()
         self._found: dict[tuple[str, int], Manifest] = {}
         self._gone: dict[str, bool] = {}
-        self._refusals: Counter[str] = Counter()
-        self.failures: dict[str, str] = {}
 
     def obstacle(self, uri: str) -> Obstacle | None:
         """Say what keeps a checkpoint from being evicted, as far as is known by now, or None."""
         root = self._stores.root_of(uri)
-        if root is None or root in self.failures:
+        if root is None or root in self._stores.suspended:
             return "out_of_reach"
         return "in_use" if uri in self._in_use else None
+
+    def leave_alone(self, uri: str) -> None:
+        """Look at a checkpoint no more in this sweep."""
+        self._in_use.add(uri)
 
     def list(self, plan: Plan) -> Listing:
         """Look at what a plan would evict."""
@@ -114,7 +111,7 @@ class Lister:
         try:
             store = self._stores.holding(uri)
         except (StoreError, PathRefused) as error:
-            self.failures[root] = str(error)
+            self._stores.suspended[root] = str(error)
             return
         try:
             manifest = self._manifest(candidate, store)
@@ -127,9 +124,9 @@ class Lister:
             listing.refused.append(Listed(candidate, place, error=str(error)))
         except StoreError as error:
             listing.refused.append(Listed(candidate, place, error=str(error)))
-            self._count_refusal(root, error)
+            self._stores.note_refusal(root, error)
         else:
-            self._refusals[root] = 0
+            self._stores.note_answer(root)
             if is_in_use(candidate, manifest, candidate.saved_at):
                 self._in_use.add(uri)
             else:
@@ -170,12 +167,6 @@ class Lister:
             # What cannot be seen is taken to be as the log says.
             return False
         return False
-
-    def _count_refusal(self, root: str, error: StoreError) -> None:
-        """Leave a store alone that refuses one thing after another: it is the store that is out of order."""
-        self._refusals[root] += not isinstance(error, CheckpointChanged)
-        if self._refusals[root] == _REFUSALS_IN_A_ROW:
-            self.failures[root] = f"store {root}: {_REFUSALS_IN_A_ROW} checkpoints in a row cannot be read; see above"
 
 
 def require_size(uri: str, manifest: Manifest) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from time import monotonic
 from typing import TypeVar
 
+from quota.domain.deployment import DeploymentState
 from quota.domain.events import Event
 from quota.domain.experiment import Decision
 from quota.domain.parts import parts
@@ -19,7 +22,14 @@ from quota.services.tally import Tally
 T = TypeVar("T")
 
 _MOVES_A_LOCK = 32
-"""How many checkpoints are moved while a stream's lock is held: a resume waits no longer than that takes."""
+"""How many checkpoints are moved while a stream's lock is held, if that takes no longer than this many seconds."""
+
+_SECONDS_A_LOCK = 1.0
+"""A resume waits no longer than that and one move: on SQLite so does whoever writes anything."""
+
+
+def nothing() -> None:
+    """Do nothing."""
 
 
 class OpenDecisions:
@@ -34,6 +44,7 @@ class OpenDecisions:
 
     Attributes:
         stores: Where checkpoints lie.
+        deployment: What operators said when a lock was last taken.
     """
 
     def __init__(
@@ -49,6 +60,7 @@ class OpenDecisions:
         self._tally = tally
         self._should_stop = should_stop
         self.stores = stores
+        self.deployment = DeploymentState()
 
     @property
     def lease(self) -> Lease:
@@ -78,18 +90,33 @@ class OpenDecisions:
         experiment_id: str,
         decision_ids: Sequence[str],
         work: Callable[[LockedExperiment, Decision], None],
+        committed: Callable[[], None] = nothing,
     ) -> None:
-        """Do something about decisions in one transaction under the stream's lock, as far as they are still open."""
-        if not decision_ids:
-            return
-        with self._streams.locked(experiment_id) as locked:
-            self.stores.look_at(self._streams.projector.held_deployment(locked.stream.connection))
-            for decision_id in decision_ids:
-                # Another sweeper, or a resume, may have ended it meanwhile.
-                decision = locked.state.decisions.get(decision_id)
-                if decision is not None:
-                    work(locked, decision)
-            self._streams.projector.store(locked)
+        """Do something about decisions under the stream's lock, as far as they are still open.
+
+        Where a store takes its time, that is several transactions, and others have their turn in between.
+
+        Args:
+            experiment_id: Whose decisions they are.
+            decision_ids: Which.
+            work: What to do about each.
+            committed: Is told after each transaction.
+        """
+        left = deque(decision_ids)
+        while left:
+            with self._streams.locked(experiment_id) as locked:
+                self.deployment = self._streams.projector.held_deployment(locked.stream.connection)
+                self.stores.look_at(self.deployment)
+                until = monotonic() + _SECONDS_A_LOCK
+                while left:
+                    # Another sweeper, or a resume, may have ended it meanwhile.
+                    decision = locked.state.decisions.get(left.popleft())
+                    if decision is not None:
+                        work(locked, decision)
+                    if monotonic() > until:
+                        break
+                self._streams.projector.store(locked)
+            committed()
 
     def keeping(self, locked: LockedExperiment, work: Callable[[], T]) -> T:
         """Do what may take long, and keep lease and lock meanwhile."""

@@ -64,7 +64,9 @@ class Purger:
             store = self._decisions.stores.at(decided.store_uri)
             self._decisions.lease.keeping(lambda: store.purge(decided.decision_id, decided.manifest))
         except (StoreError, PathRefused) as error:
+            self._decisions.stores.note_refusal(decided.store_uri, error)
             return EvictionFailed(**ids, step="purge", error=about(decided, error))
+        self._decisions.stores.note_answer(decided.store_uri)
         return CheckpointPurged(**ids, freed_bytes=decided.manifest.size_bytes)
 
     def _record_purge(
@@ -87,7 +89,8 @@ class Purger:
 
 def _may_be_purged(locked: LockedExperiment, decision: Decision, stores: Stores) -> bool:
     """Tell whether what a decision has put into the trash may be deleted from there."""
-    if not stores.allows(decision.decided.store_uri):
+    root = decision.decided.store_uri
+    if not stores.allows(root) or root in stores.suspended:
         return False
     return decision.outcome in {"trashed", "purging"} and not is_wanted_back(locked, decision)
 
@@ -107,5 +110,6 @@ def next_step(decision: Decision, stores: Stores) -> Event:
         elif is_at_its_place(decision, store):
             return CheckpointRestored(**ids)
     except (StoreError, PathRefused) as error:
+        stores.note_refusal(decided.store_uri, error)
         return EvictionFailed(**ids, step="purge", error=about(decided, error))
     return PurgeDecided(**ids)

@@ -28,6 +28,7 @@ from quota.services.appending import Appender
 from quota.services.findings import Finding, ReconcileOrder, ReconcileReport, Watcher
 from quota.services.rescuing import Rescuer
 from quota.services.stores import Stores
+from quota.services.taken_orphans import is_taken_for_an_orphan
 
 _LOOKS_A_LOCK = 25
 
@@ -140,6 +141,8 @@ class ReconcileRun:
         checkpoint = locked.state.checkpoints[one.uri]
         if (checkpoint.state, checkpoint.saved_position) != (one.state, one.saved_position):
             return finding
+        if finding.kind == "missing" and is_taken_for_an_orphan(locked.stream.connection, one.uri):
+            return replace(finding, note="it lies in the trash as an orphan, and the next sweep brings it back")
         if finding.kind == "missing":
             self.rescuer.look_for(locked, one.uri)
             return replace(finding, is_recorded=checkpoint.state == "missing")
@@ -186,12 +189,11 @@ class ReconcileRun:
         except (LogCorrupt, ProjectionDiverged):
             # Whatever it is, it may be one of theirs.
             return True
-        uri, keys = checkpoints.c.uri, (location.key, *location.ancestors())
-        around = uri.in_([*keys, *(key.removesuffix("/") for key in keys)])
+        uri = checkpoints.c.uri
         query = select(uri).where(
             checkpoints.c.experiment_id.in_(experiment_ids),
             checkpoints.c.state.in_(AT_ITS_PLACE),
-            or_(around, lies_below(uri, location)),
+            or_(uri.in_(location.spellings_around()), lies_below(uri, location)),
         )
         with self.database.read() as connection:
             return connection.execute(query.limit(1)).first() is not None

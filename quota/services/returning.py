@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
-from quota.domain.experiment import UNDOABLE_OUTCOMES
 from quota.domain.identifiers import ORPHANS_STREAM
 from quota.domain.locations import parse_location
 from quota.eventlog.database import Database
 from quota.eventlog.locations import overlapping_locations
 from quota.projections.projector import Projector
-from quota.projections.tables import decisions
 from quota.services.rescuing import Rescuer
+from quota.services.taken_orphans import TAKEN_ORPHANS
 
 
 class OrphanReturner:
@@ -48,13 +47,10 @@ class OrphanReturner:
 
     @staticmethod
     def _reported_by(connection: Connection, experiment_id: str, trial_id: str) -> list[str]:
-        query = select(decisions.c.decision_id, decisions.c.uri).where(
-            decisions.c.experiment_id == ORPHANS_STREAM, decisions.c.outcome.in_(UNDOABLE_OUTCOMES)
-        )
         owner = (experiment_id, trial_id)
         return [
             row.decision_id
-            for row in connection.execute(query).all()
+            for row in connection.execute(TAKEN_ORPHANS).all()
             if any(
                 (one.experiment_id, one.trial_id) == owner
                 for one in overlapping_locations(connection, parse_location(row.uri))

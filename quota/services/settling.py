@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from quota.domain.deployment import DeploymentState
 from quota.domain.events import (
     CancelReason,
     CheckpointTrashed,
@@ -14,7 +15,7 @@ from quota.domain.events import (
     EvictionDecided,
     EvictionFailed,
 )
-from quota.domain.experiment import Decision, may_retry
+from quota.domain.experiment import Decision, ExperimentState, may_retry
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.projections.projector import LockedExperiment
 from quota.services.objecting import objection_to
@@ -24,7 +25,7 @@ from quota.services.tally import about
 
 logger = logging.getLogger(__name__)
 
-_BROUGHT_BACK_FOR = frozenset({"pinned", "ended", "needed", "reported"})
+_BROUGHT_BACK_FOR = frozenset({"pinned", "ended", "needed", "reported", "not_called_for"})
 
 
 class Settler:
@@ -46,7 +47,8 @@ class Settler:
         for batch in self._decisions.batches(experiment_id, self._to_settle):
             trashed: list[EvictionDecided] = []
             try:
-                self._decisions.with_each(experiment_id, batch, partial(self._settle, moved=moved, trashed=trashed))
+                work = partial(self._settle, moved=moved, trashed=trashed)
+                self._decisions.with_each(experiment_id, batch, work, trashed.clear)
             except Exception:
                 _put_back(trashed, self._decisions.stores)
                 raise
@@ -74,11 +76,28 @@ class Settler:
             reason = reason or "saved_again"
         if not self._decisions.stores.allows(decided.store_uri):
             reason = reason or "store_removed"
+        if not _is_called_for(locked.state, decided, self._decisions.deployment):
+            reason = reason or "not_called_for"
         return reason
 
     def _to_settle(self, _: LockedExperiment, decision: Decision) -> bool:
         now = self._decisions.now()
         return decision.outcome == "claimed" and may_retry(decision.failures, decision.failed_at, now)
+
+
+def _is_called_for(state: ExperimentState, decided: EvictionDecided, deployment: DeploymentState) -> bool:
+    """Tell whether the limit still asks for an eviction: it may be another one by now, or trials hold less.
+
+    Claims are settled in the order in which they were made, so that the last ones are given up where fewer will do.
+    """
+    if decided.reason == "orphan":
+        return True
+    limit = deployment.limit_for(state.experiment_id)
+    if limit is None:
+        return False
+    is_same = limit.numbers[2:] == (decided.limit_high, decided.limit_low) and limit.scope == decided.limit_scope
+    held = state.usage.held_checkpoints + state.usage.claimed_checkpoints
+    return held > (limit.low if is_same else limit.high)
 
 
 def _settled(
@@ -90,12 +109,16 @@ def _settled(
     or the checkpoint would pass for stored while it lies in the trash.
     """
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
+    suspended = stores.suspended.get(decided.store_uri)
+    if suspended is not None:
+        return EvictionFailed(**ids, step="look", error=about(decided, suspended))
     try:
         store = stores.at(decided.store_uri)
         if reason is None:
             if not store.trashed(decided.decision_id):
                 trashed.append(decided)
             store.trash(decided.uri, decided.decision_id, decided.manifest)
+            stores.note_answer(decided.store_uri)
             return CheckpointTrashed(**ids)
         if store.trashed(decided.decision_id):
             # A sweep was killed between the move and its record, and then the claim lost its reason.
@@ -111,6 +134,7 @@ def _settled(
 
 def _refused(decided: EvictionDecided, stores: Stores, error: Exception) -> Event:
     """Find out what became of a move that was refused or cut off."""
+    stores.note_refusal(decided.store_uri, error)
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
     try:
         moved = stores.at(decided.store_uri).trashed(decided.decision_id)

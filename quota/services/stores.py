@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 from quota.domain.deployment import DeploymentState, Store
-from quota.errors import StoreError
+from quota.errors import CheckpointChanged, StoreError
 from quota.ports import CheckpointStore
 
 OpenStore = Callable[[str], CheckpointStore]
 """Opens a store by the URI of its root."""
+
+_REFUSALS_IN_A_ROW = 3
 
 
 class Stores:
@@ -18,6 +21,10 @@ class Stores:
     Args:
         deployment: Says which they are, and in which of them deletion is allowed.
         open_store: Opens one.
+
+    Attributes:
+        suspended: Why stores are asked for nothing more, by root: they could not be opened, or refused one thing after
+            another.
     """
 
     def __init__(self, deployment: DeploymentState, open_store: OpenStore) -> None:
@@ -25,6 +32,8 @@ class Stores:
         self._open_store = open_store
         self._opened: dict[tuple[str, str], CheckpointStore] = {}
         self._claims: dict[str, frozenset[str]] = {}
+        self._refusals: Counter[str] = Counter()
+        self.suspended: dict[str, str] = {}
 
     def look_at(self, deployment: DeploymentState) -> None:
         """Go by what operators have said since."""
@@ -42,6 +51,22 @@ class Stores:
     def allows(self, root: str) -> bool:
         """Tell whether deletion is allowed below a root."""
         return root in self._deployment.stores
+
+    def note_answer(self, root: str) -> None:
+        """Learn that a store has done what it was asked for."""
+        self._refusals[root] = 0
+
+    def note_refusal(self, root: str, error: Exception) -> None:
+        """Learn that a store has refused; after a few times in a row it is the store that is out of order."""
+        if isinstance(error, CheckpointChanged) or not isinstance(error, StoreError):
+            # That is the checkpoint's affair.
+            return
+        self._refusals[root] += 1
+        if self._refusals[root] == _REFUSALS_IN_A_ROW:
+            self.suspended[root] = (
+                f"store {root}: it refused {_REFUSALS_IN_A_ROW} times in a row, and is left alone for the rest of this "
+                f"run; the last time it said: {error}"
+            )
 
     def holding(self, uri: str) -> CheckpointStore:
         """Return the store that a checkpoint may be evicted from.

@@ -35,6 +35,7 @@ from quota.services.rescuing import Rescuer
 from quota.services.settling import Settler
 from quota.services.stores import Stores
 from quota.services.sweep_order import Progress, SweepOrder, SweepReport
+from quota.services.taken_orphans import is_taken_for_an_orphan
 from quota.services.tally import said
 from quota.services.trash_keeping import TrashKeeper
 from quota.services.trusting import Chains, require_as_logged
@@ -77,9 +78,8 @@ class SweepRun:
     def sweep(self, experiment_id: str) -> None:
         """Sweep one experiment."""
         self.trash_keeper.look_after_trash(experiment_id)
-        if self.settler.has_claims(experiment_id) or self.purger.has_due(experiment_id, self.order.retention):
-            self.chains.require_whole(experiment_id)
-            self.start()
+        if self.settler.has_claims(experiment_id):
+            self._begin(experiment_id)
             self.settler.settle_claims(experiment_id, self.progress.moved)
         plan = self.plan(experiment_id)
         if plan is not None:
@@ -110,8 +110,7 @@ class SweepRun:
         """Claim what `plan` names, and move it to the trash."""
         experiment_id, wanted = plan.experiment_id, plan
         while wanted.evictions and not self.should_stop():
-            self.chains.require_whole(experiment_id)
-            self.start()
+            self._begin(experiment_id)
             listing = self.lister.list(wanted)
             if listing.is_complete:
                 if self._claim(wanted, listing.found):
@@ -129,15 +128,19 @@ class SweepRun:
 
     def purge(self, experiment_id: str) -> None:
         """Delete for good what is due."""
-        self.purger.purge_trash(experiment_id, self.order.retention)
+        if self.purger.has_due(experiment_id, self.order.retention):
+            self._begin(experiment_id)
+            self.purger.purge_trash(experiment_id, self.order.retention)
 
     def purge_due(self, experiment_id: str) -> None:
         """Delete what is due, and nothing else."""
         self.trash_keeper.look_after_trash(experiment_id)
-        if self.purger.has_due(experiment_id, self.order.retention):
-            self.chains.require_whole(experiment_id)
-            self.start()
-            self.purge(experiment_id)
+        self.purge(experiment_id)
+
+    def _begin(self, experiment_id: str) -> None:
+        """Make sure of an experiment's log, and record that the sweep begins: something is about to be moved."""
+        self.chains.require_whole(experiment_id)
+        self.start()
 
     def distrust(self, experiment_id: str, error: QuotaError) -> None:
         """Note that nothing of an experiment may be evicted, since its log or its projections contradict themselves."""
@@ -148,8 +151,8 @@ class SweepRun:
         if self.report.sweep_id is None:
             return
         tally = self.report.tally
-        tally.failed += len(self.lister.failures)
-        tally.errors.extend(self.lister.failures.values())
+        tally.failed += len(self.stores.suspended)
+        tally.errors.extend(self.stores.suspended.values())
         self._record(
             SweepFinished(
                 sweep_id=self.report.sweep_id,
@@ -195,6 +198,10 @@ class SweepRun:
                 self.projector.store(locked)
 
     def _record_if_missing(self, locked: LockedExperiment, candidate: Candidate) -> None:
+        if is_taken_for_an_orphan(locked.stream.connection, candidate.uri):
+            # It was taken for an orphan before it was reported, and is on its way back.
+            self.lister.leave_alone(candidate.uri)
+            return
         checkpoint = locked.state.checkpoints[candidate.uri]
         # Its trial may have been resumed meanwhile and have written it again.
         if checkpoint.state != "stored" or _objection(locked.state, candidate) is not None:
@@ -239,6 +246,10 @@ class SweepRun:
             for listed in found:
                 # Trials may have ended since it was planned, and hold less.
                 if locked.state.usage.held_checkpoints <= limit.low:
+                    break
+                # A checkpoint may be larger than its trial has said.
+                if self.claimed_bytes + claimed_bytes >= self.order.most_evicted_bytes:
+                    self.report.is_capped = True
                     break
                 decided = self._decided(locked.state, plan, listed)
                 if decided is not None:

@@ -90,7 +90,9 @@ class Sweeper:
         """
         with self.running(order, progress, should_stop) as run:
             # First of all, what a trial has reported since gets back to its place, where the others are looked for.
-            _for_each(sorted(experiment_ids, key=lambda one: one != ORPHANS_STREAM), run, run.sweep)
+            if self._has_orphans():
+                _for_each([ORPHANS_STREAM], run, run.sweep)
+            _for_each([one for one in experiment_ids if one != ORPHANS_STREAM], run, run.sweep)
             run.healer.heal([one for one in experiment_ids if one not in run.report.untrusted])
             run.finish()
             return run.report
@@ -123,6 +125,10 @@ class Sweeper:
             _for_each([ORPHANS_STREAM], run, lambda _: trasher.trash(uris))
             run.finish()
             return run.report
+
+    def _has_orphans(self) -> bool:
+        with self._database.read() as connection:
+            return self._appender.log.position(connection, ORPHANS_STREAM) > 0
 
     def _aliases(self) -> Aliases:
         return Aliases(self._database, self._projector, CatchUp(self._database, self._projector))

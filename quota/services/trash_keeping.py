@@ -40,12 +40,13 @@ class TrashKeeper:
             self._decisions.with_each(experiment_id, batch, self._note_restored)
 
     def _bring_back(self, locked: LockedExperiment, decision: Decision) -> None:
-        if not is_wanted_back(locked, decision):
+        if not is_wanted_back(locked, decision) or decision.decided.store_uri in self._decisions.stores.suspended:
             return
         decided = decision.decided
         try:
             is_back = self._decisions.keeping(locked, partial(is_brought_back, decision, self._decisions.stores))
         except (StoreError, PathRefused) as error:
+            self._decisions.stores.note_refusal(decided.store_uri, error)
             logger.warning("checkpoint %s is wanted, and cannot be brought back: %s", decided.uri, error)
             return
         if is_back:
@@ -54,17 +55,19 @@ class TrashKeeper:
     def _missing_from_trash(self, experiment_id: str) -> list[str]:
         trashed = [one.decided for one in self._decisions.find(experiment_id, _is_trashed)]
         found: list[str] = []
-        for root in sorted({decided.store_uri for decided in trashed}):
+        stores = self._decisions.stores
+        for root in sorted({decided.store_uri for decided in trashed} - stores.suspended.keys()):
             try:
-                claims = self._decisions.stores.claims_at(root)
+                claims = stores.claims_at(root)
             except (StoreError, PathRefused) as error:
+                stores.note_refusal(root, error)
                 logger.info("the trash of store %s cannot be looked at: %s", root, error)
                 continue
             found += [one.decision_id for one in trashed if one.store_uri == root and one.decision_id not in claims]
         return found
 
     def _note_restored(self, locked: LockedExperiment, decision: Decision) -> None:
-        if decision.outcome == "trashed":
+        if decision.outcome == "trashed" and decision.decided.store_uri not in self._decisions.stores.suspended:
             event = self._decisions.keeping(locked, partial(next_step, decision, self._decisions.stores))
             if isinstance(event, CheckpointRestored):
                 self._decisions.add(locked, event)

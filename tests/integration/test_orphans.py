@@ -13,6 +13,7 @@ from quota.domain.events import CheckpointSaved, EvictionDecided, TrialPaused, T
 from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
 from quota.eventlog.database import Database
 from quota.eventlog.locations import take_location
+from quota.services.findings import Finding, ReconcileOrder
 from quota.services.sweep_order import SweepOrder, SweepReport
 from support import create_schema, tamper
 from sweeps import (
@@ -303,3 +304,66 @@ def test_the_decision_comes_before_the_move(sweeps: Sweeps) -> None:
     sweeps.store.hook = look
     assert trash(sweeps, PLACE, other).tally.evicted == 2
     assert seen == [2, 2]
+
+
+def report_paused(sweeps: Sweeps) -> None:
+    sweeps.send(
+        TrialStarted(trial_id="9"),
+        CheckpointSaved(trial_id="9", uri=PLACE, size_bytes=SIZE, resource=1),
+        TrialPaused(trial_id="9", level=1, metric=9.0),
+    )
+
+
+def test_a_sweep_of_its_experiment_alone_brings_a_reported_orphan_back(sweeps: Sweeps) -> None:
+    trash(sweeps)
+    report_paused(sweeps)
+    sweeps.limit("experiments", 4, 3)
+    report = sweeps.sweep()
+    assert report.tally.missing == []
+    assert sweeps.store.contents(PLACE) == CONTENT
+    assert sweeps.checkpoint("9").state == "stored"
+
+
+def test_a_reported_orphan_that_cannot_come_back_yet_is_not_missing(sweeps: Sweeps) -> None:
+    trash(sweeps)
+    report_paused(sweeps)
+    sweeps.limit("experiments", 3, 3)
+    sweeps.store.hook = refusing("before restore")
+    report = sweeps.sweep()
+    assert report.tally.missing == []
+    assert sweeps.checkpoint("9").state == "stored"
+    # Another one goes in its stead.
+    assert report.tally.evicted == 1
+    sweeps.store.hook = silent
+    sweep_all(sweeps)
+    resumption = sweeps.resume("9")
+    assert resumption.checkpoint is not None
+    assert sweeps.store.contents(resumption.checkpoint.uri) == CONTENT
+
+
+def test_reconciling_does_not_take_a_reported_orphan_for_missing(sweeps: Sweeps) -> None:
+    trash(sweeps)
+    report_paused(sweeps)
+    watcher = Noting()
+    order = ReconcileOrder(DAY, timedelta(minutes=1), record=True)
+    sweeps.services.reconciler.reconcile([], order, watcher)
+    (finding,) = [one for one in watcher.findings if one.uri == PLACE]
+    assert (finding.kind, finding.is_recorded) == ("missing", False)
+    assert finding.note == "it lies in the trash as an orphan, and the next sweep brings it back"
+    assert sweeps.checkpoint("9").state == "stored"
+
+
+class Noting:
+    """Remembers what was found."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def listed(self) -> None:
+        pass
+
+    def found(self, finding: Finding) -> None:
+        self.findings.append(finding)
+
+    def should_stop(self) -> bool:
+        return False

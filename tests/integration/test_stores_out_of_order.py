@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
 from quota.domain.events import CheckpointSaved
 from quota.domain.experiment import FIRST_RETRY
+from quota.errors import StoreError
+from quota.services import open_decisions
 from support import create_schema
-from sweeps import AT_ONCE, DAY, KEEP, SIZE, Sweeps, refusing, silent, sweeps_over, uri_of
+from sweeps import AT_ONCE, DAY, KEEP, ROOT, SIZE, Sweeps, refusing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+
+    from quota.projections.projector import LockedExperiment
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def test_a_store_that_cannot_be_read_is_left_alone_after_a_few_tries(sweeps: Swe
     report = sweeps.sweep(AT_ONCE)
     assert len(asked) == 3
     assert [event for event in sweeps.types() if event == "eviction_failed"] == ["eviction_failed"] * 3
-    assert any("3 checkpoints in a row cannot be read" in error for error in report.tally.errors)
+    assert any("refused 3 times in a row" in error for error in report.tally.errors)
     assert report.held_back == {"x": {"out_of_reach": 10}}
     sweeps.store.hook = silent
     sweeps.wait(FIRST_RETRY)
@@ -129,3 +135,51 @@ def test_a_purge_deletes_what_is_due_and_evicts_nothing(sweeps: Sweeps) -> None:
     assert (report.tally.purged, report.tally.decided) == (2, 0)
     assert sweeps.store.contents(uri_of("5")) is not None
     sweeps.check_settled()
+
+
+def test_a_store_that_goes_away_after_the_claims_is_left_alone_for_the_rest_of_the_run(sweeps: Sweeps) -> None:
+    sweeps.prepare(12, high=2, low=2)
+    asked: list[str] = []
+
+    def refuse(step: str, about: str) -> None:
+        if step == "before trash":
+            asked.append(about)
+            message = f"store {ROOT}: out of order"
+            raise StoreError(message)
+
+    sweeps.store.hook = refuse
+    report = sweeps.sweep(AT_ONCE)
+    assert len(asked) == 3
+    assert report.tally.evicted == 0
+    assert report.tally.failed > 3
+    assert "refused 3 times in a row, and is left alone" in report.tally.errors[-1]
+    # The others are claimed still, and go as soon as the store is back.
+    assert [one.outcome for one in sweeps.state().decisions.values()] == ["claimed"] * 7
+    sweeps.store.hook = silent
+    sweeps.wait(DAY)
+    sweeps.sweep(AT_ONCE)
+    assert sweeps.state().usage.held_checkpoints == 2
+    sweeps.check_settled()
+
+
+def test_a_store_that_takes_its_time_lets_others_have_their_turn(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps.prepare(6, high=2, low=2)
+    monkeypatch.setattr(open_decisions, "_SECONDS_A_LOCK", -1.0)
+    locks: list[str] = []
+    locked = sweeps.services.projector.locked
+    sweeps.store.hook = lambda step, about: locks.append(about) if step == "before trash" else None
+
+    @contextmanager
+    def counting(experiment_ids: Iterable[str]) -> Iterator[dict[str, LockedExperiment]]:
+        locks.append("lock")
+        with locked(experiment_ids) as found:
+            yield found
+
+    monkeypatch.setattr(sweeps.services.projector, "locked", counting)
+    sweeps.sweep(KEEP)
+    moves = [number for number, one in enumerate(locks) if one != "lock"]
+    assert len(moves) == 4
+    assert all("lock" in locks[before:after] for before, after in pairwise(moves))
+    sweeps.check_settled(open_decisions=4)

@@ -15,6 +15,7 @@ from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import ClockJumped, StateRefused
 from quota.eventlog.clock_watch import ClockWatch, system_uptime
 from quota.services.clock_guard import ClockGuard
+from quota.services.sweep_run import SweepRun
 from support import HandClock, create_schema, services_over, tamper
 from sweeps import AT_ONCE, DAY, KEEP, Killed, Sweeps, WatchedStore, killing, silent, sweeps_over, uri_of
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from quota.bootstrap import Services
+    from quota.domain.plan import Plan
     from quota.eventlog.clock_watch import Uptime
 
 
@@ -273,3 +275,23 @@ def test_a_host_that_does_not_tell_how_long_it_is_up_is_trusted(watched: tuple[S
     guarded(sweeps.services, lambda: None)
     host.moment += DAY
     assert sweeps.sweep(KEEP).tally.purged == 1
+
+
+def test_what_comes_due_during_a_sweep_is_purged_in_its_name_and_from_a_whole_log_only(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps.sweep(KEEP)
+    sweeps.wait(DAY - timedelta(minutes=1))
+    plan = SweepRun.plan
+
+    def slow_plan(self: SweepRun, experiment_id: str) -> Plan | None:
+        found = plan(self, experiment_id)
+        sweeps.wait(timedelta(minutes=2))
+        return found
+
+    monkeypatch.setattr(SweepRun, "plan", slow_plan)
+    report = sweeps.sweep(KEEP)
+    assert report.tally.purged == 1
+    assert report.sweep_id is not None
+    types = [event.payload.TYPE for event in sweeps.events(DEPLOYMENT_STREAM)]
+    assert types.count("sweep_started") == types.count("sweep_finished") == 2

@@ -8,7 +8,9 @@ from quota.domain.events.base import Event
 from quota.domain.events.deployment import PolicyParameters
 from quota.domain.manifest import Manifest
 
-CancelReason = Literal["resumed", "ended", "needed", "saved_again", "pinned", "missing", "store_removed", "reported"]
+CancelReason = Literal[
+    "resumed", "ended", "needed", "saved_again", "pinned", "missing", "store_removed", "reported", "not_called_for"
+]
 EvictionReason = Literal["paused", "superseded", "orphan"]
 
 
@@ -141,7 +143,8 @@ class EvictionCancelled(DecisionEvent, frozen=True, kw_only=True):
         reason: `resumed` or `ended`: its trial was, or has; `needed`: it is not superseded any more, since the later
             one is gone; `saved_again`: its trial has written another one there; `pinned`; `missing`: there is nothing
             at its place; `store_removed`: deletion is no longer allowed there; `reported`: a trial has said since that
-            it has saved a checkpoint where an orphan was, around it or within it.
+            it has saved a checkpoint where an orphan was, around it or within it; `not_called_for`: the limit holds
+            without it by now, or is another one.
     """
 
     TYPE: ClassVar[str] = "eviction_cancelled"
