@@ -8,6 +8,8 @@ import re
 import socket
 import tomllib
 from datetime import timedelta
+from difflib import get_close_matches
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,7 +27,10 @@ from quota.domain.quantities import parse_size
 from quota.errors import SettingsRefused
 
 DEFAULT_DATABASE = "sqlite:///quota.db"
+_PREFIX = "QUOTA_"
 CONFIG_VARIABLE = "QUOTA_CONFIG"
+_OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, "QUOTA_TRACEBACK"})
+_STORES_GROUP = "quota.stores"
 DEFAULT_CONFIG = Path("quota.toml")
 
 LONGEST = timedelta(days=36_500)
@@ -38,12 +43,12 @@ _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def parse_duration(text: object) -> object:
-    """Turn `90s`, `15m`, `1h` or `7d` into a duration; `0` is one too."""
-    if text in (0, "0"):
-        return timedelta()
-    if not isinstance(text, str):
+    """Turn `90s`, `15m`, `1h` or `7d` into a duration; `0` is one too, and no other number without a unit."""
+    if isinstance(text, timedelta):
         return text
-    match = _DURATION.fullmatch(text.strip())
+    if text in (0, "0") and text is not False:
+        return timedelta()
+    match = _DURATION.fullmatch(text.strip()) if isinstance(text, str) else None
     if match is None:
         message = "write a number and a unit: 90s, 15m, 1h or 7d"
         raise ValueError(message)
@@ -54,8 +59,16 @@ def parse_duration(text: object) -> object:
     return timedelta(seconds=seconds)
 
 
+def _number(value: object) -> object:
+    """Refuse what Python and TOML take for a number, and people do not."""
+    if isinstance(value, bool):
+        message = "write a number"
+        raise ValueError(message)  # noqa: TRY004 - of a TypeError pydantic makes a fault of ours
+    return value
+
+
 def _size(value: object) -> object:
-    return parse_size(value) if isinstance(value, str) else value
+    return parse_size(value) if isinstance(value, str) else _number(value)
 
 
 def check_actor(actor: str) -> str:
@@ -100,19 +113,19 @@ class Settings(BaseSettings):
         log_level: From which level on something is logged.
     """
 
-    model_config = SettingsConfigDict(env_prefix="QUOTA_", frozen=True, extra="forbid", strict=False)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True, extra="forbid", strict=False)
 
     database: str = DEFAULT_DATABASE
     actor: Annotated[str, AfterValidator(check_actor)] = Field(default_factory=default_actor)
     policy: Literal["syne-tune", "by_level", "random"] = "syne-tune"
-    approx_steps: int = Field(default=25, ge=1, le=1_000)
-    prior_mean: float = Field(default=0.33, gt=0, lt=1)
-    prior_size: float = Field(default=2.0, gt=0, allow_inf_nan=False)
-    min_data_at_rung: int = Field(default=5, ge=0)
+    approx_steps: Annotated[int, BeforeValidator(_number), Field(ge=1, le=1_000)] = 25
+    prior_mean: Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] = 0.33
+    prior_size: Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)] = 2.0
+    min_data_at_rung: Annotated[int, BeforeValidator(_number), Field(ge=0)] = 5
     trash_retention: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = (
         timedelta(hours=1)
     )
-    most_evictions: int = Field(default=10_000, ge=1, le=2**53)
+    most_evictions: Annotated[int, BeforeValidator(_number), Field(ge=1, le=2**53)] = 10_000
     most_evicted_bytes: Annotated[int, BeforeValidator(_size), Field(ge=1, le=2**63 - 1)] = 10**13
     orphans_older_than: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = (
         timedelta(days=1)
@@ -163,6 +176,7 @@ def load_settings(**given: Any) -> Settings:  # noqa: ANN401 - checked by the se
     """
     path = _config_path()
     _refuse_unreadable(path)
+    _refuse_unknown_variables()
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
@@ -186,6 +200,21 @@ def _in_words(name: str, error: ErrorDetails) -> str:
             seconds = next(limit.total_seconds() for limit in limits if isinstance(limit, timedelta))
             return f"{words} {seconds:.0f}s"
     return error["msg"].removeprefix("Value error, ")
+
+
+def _refuse_unknown_variables() -> None:
+    """Refuse a variable that would be taken for set: a name that is misspelled sets nothing."""
+    known = {f"{_PREFIX}{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    unknown = sorted(name for name in os.environ if name.startswith(_PREFIX) and name not in known)
+    if not unknown:
+        return
+    # Adapters of stores have variables of their own, named for their scheme.
+    own = tuple(f"{_PREFIX}{point.name.upper()}_" for point in entry_points(group=_STORES_GROUP))
+    for name in unknown:
+        if not name.startswith(own):
+            near = get_close_matches(name, known, n=1)
+            advice = f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known))}"
+            raise SettingsRefused("environment", name, os.environ[name], f"no such variable{advice}")
 
 
 def _refuse_unreadable(path: Path | None) -> None:

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from quota.domain.mounts import Mount, parse_mounts
+
 _MOUNTS = Path("/proc/self/mountinfo")
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """A mount, as this process sees it.
-
-    Attributes:
-        mount_id: Its number.
-        device: The file system's numbers, as text.
-        root: Which directory of the file system is mounted.
-        point: Where.
-    """
-
-    mount_id: int
-    device: str
-    root: PurePosixPath
-    point: PurePosixPath
 
 
 def mounts() -> list[Mount]:
     """List the mounts; none where the system does not tell."""
     try:
-        lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
+        return parse_mounts(_MOUNTS.read_bytes())
     except OSError:
         return []
-    found = []
-    for line in lines:
-        number, _, device, root, point, *_ = line.split(" ")
-        found.append(Mount(int(number), device, _unescaped(root), _unescaped(point)))
-    return found
 
 
 def seen_above(path: PurePosixPath, mount_id: int | None) -> Iterator[PurePosixPath]:
@@ -51,16 +29,8 @@ def seen_above(path: PurePosixPath, mount_id: int | None) -> Iterator[PurePosixP
     through = next((mount for mount in known if mount.mount_id == mount_id), None)
     if through is None or not path.is_relative_to(through.point):
         return
-    inside = through.root / path.relative_to(through.point)
+    inside = PurePosixPath(through.root) / path.relative_to(through.point)
     for above in inside.parents:
         for mount in known:
             if mount.device == through.device and above.is_relative_to(mount.root):
-                yield mount.point / above.relative_to(mount.root)
-
-
-def _unescaped(text: str) -> PurePosixPath:
-    r"""Read a name in which the kernel wrote blanks and backslashes as `\040`."""
-    raw = os.fsencode(text)
-    parts = raw.split(b"\\")
-    decoded = parts[0] + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in parts[1:])
-    return PurePosixPath(os.fsdecode(decoded))
+                yield PurePosixPath(mount.point) / above.relative_to(mount.root)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from time import monotonic
 from typing import Any
 
@@ -14,9 +14,11 @@ import pysqlite3
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
 
+from quota.domain.mounts import parse_mounts
 from quota.errors import DatabaseUnavailable, SettingsRefused
 from quota.eventlog.turns import taken
 
+_MOUNTS = Path("/proc/self/mountinfo")
 _NETWORK_FILE_SYSTEMS = frozenset(
     {
         "nfs",
@@ -67,8 +69,8 @@ class Database:
     def __init__(self, url: str) -> None:
         parsed = parse_url(url)
         self._is_closed = False
-        # As people write it: which module of Python serves SQLite is our affair.
-        self.url = parsed.render_as_string(hide_password=True).replace("sqlite+pysqlite:", "sqlite:", 1)
+        # As people write it: which module of Python serves SQLite is our affair, and a relative path is theirs.
+        self.url = make_url(url).render_as_string(hide_password=True)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite:
             self.path = sqlite_path(parsed)
@@ -223,30 +225,27 @@ def parse_url(url: str) -> URL:
     if kind in _NETWORK_FILE_SYSTEMS:
         reason = f"it lies on a network file system ({kind}), where SQLite's locks do not hold; use PostgreSQL"
         raise SettingsRefused("database", "url", shown, reason)
-    return parsed.set(drivername="sqlite+pysqlite")
+    return parsed.set(drivername="sqlite+pysqlite", database=str(path))
 
 
 def sqlite_path(url: URL) -> Path | None:
-    """Return the file that a SQLite URL names; None where it names none."""
+    """Return the file that a SQLite URL names, wherever the process goes later; None where it names none."""
     if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         return None
-    return Path(url.database)
+    return Path(url.database).absolute()
 
 
 def file_system_of(path: Path) -> str:
     """Return the type of the file system that `path` lies on, or would; empty where the system does not say."""
-    mounts = Path("/proc/self/mountinfo")
-    if not mounts.exists():
+    real = PurePosixPath(os.path.realpath(path))
+    try:
+        table = _MOUNTS.read_bytes()
+    except OSError:
         return ""
-    real = os.path.realpath(path)
-    best, kind = "", ""
-    for line in mounts.read_text(errors="surrogateescape").splitlines():
-        before, _, after = line.partition(" - ")
-        mount = before.split(" ")[4].encode().decode("unicode_escape")
-        inside = mount in {"/", real} or real.startswith(f"{mount}/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, after.split(" ")[0]
-    return kind
+    around = [mount for mount in parse_mounts(table) if real.is_relative_to(mount.point)]
+    # The last one of those with the longest name: it hides the others.
+    around.sort(key=lambda mount: len(PurePosixPath(mount.point).parts))
+    return around[-1].kind if around else ""
 
 
 def _postgresql_engine(url: URL) -> Engine:

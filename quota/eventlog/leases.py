@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, Row, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from quota.errors import DatabaseUnavailable, LeaseHeld, LeaseLost
@@ -157,23 +157,33 @@ class Leases:
                 lease.release()
 
     def look(self, connection: Connection, name: str) -> Holding | None:
-        """Return who holds a lease; None where nobody does."""
+        """Return who holds a lease; None where nobody does.
+
+        What a long transaction of its holder has renewed is not seen before that transaction ends.
+        """
         row = connection.execute(select(leases).where(leases.c.name == name)).first()
-        if row is None or row.holder is None or row.expires_at <= self._database.now(connection):
+        if row is None or row.holder is None or has_ended(row.process):
+            return None
+        if row.expires_at <= self._database.now(connection):
             return None
         return Holding(row.name, row.holder, row.token, row.acquired_at, row.expires_at)
 
     def _acquired(self, name: str, term: timedelta) -> int:
         insert_new = (sqlite.insert if self._database.is_sqlite else postgresql.insert)(leases)
+        query = select(leases).where(leases.c.name == name)
+        with self._database.read() as connection:
+            # Whoever is about to be turned away need not queue for that behind the one who holds it.
+            known = connection.execute(query).first()
+            self._require_free(connection, known)
         with self._database.write() as connection:
-            connection.execute(insert_new.on_conflict_do_nothing(), {"name": name, "token": 0})
-            row = connection.execute(select(leases).where(leases.c.name == name).with_for_update()).one()
+            if known is None:
+                connection.execute(insert_new.on_conflict_do_nothing(), {"name": name, "token": 0})
+            row = connection.execute(query.with_for_update(skip_locked=True)).first()
+            if row is None:
+                # Its holder renews it just now, in a transaction that goes on.
+                raise _held(connection.execute(query).one())
+            self._require_free(connection, row)
             now = self._database.now(connection)
-            if row.holder is not None and row.expires_at > now and not has_ended(row.process):
-                raise LeaseHeld(
-                    f"lease {name}: {row.holder} holds it since {row.acquired_at:%Y-%m-%d %H:%M:%S} UTC; "
-                    "wait until that process is done, or for as long as its lease holds after it was killed"
-                )
             token: int = row.token + 1
             taken = {
                 "token": token,
@@ -184,3 +194,16 @@ class Leases:
             }
             connection.execute(update(leases).where(leases.c.name == name), taken)
         return token
+
+    def _require_free(self, connection: Connection, row: Row[Any] | None) -> None:
+        if row is None or row.holder is None or has_ended(row.process):
+            return
+        if row.expires_at > self._database.now(connection):
+            raise _held(row)
+
+
+def _held(row: Row[Any]) -> LeaseHeld:
+    return LeaseHeld(
+        f"lease {row.name}: {row.holder} holds it since {row.acquired_at:%Y-%m-%d %H:%M:%S} UTC; "
+        "wait until that process is done, or for as long as its lease holds after it was killed"
+    )

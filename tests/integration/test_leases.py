@@ -31,6 +31,7 @@ from sweeps import AT_ONCE, Killed, Sweeps, killing, refusing, silent, sweeps_ov
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -361,3 +362,25 @@ def test_what_takes_longer_than_the_term_is_waited_for(sweeps: Sweeps, monkeypat
     )
     assert (report.tally.evicted, report.tally.purged) == (1, 1)
     sweeps.check_settled()
+
+
+def test_whoever_comes_while_the_lease_is_renewed_is_turned_away_at_once(postgresql_url: str) -> None:
+    create_schema(postgresql_url)
+    with closing(Database(postgresql_url)) as database, Leases(database, "first").held("sweep", TERM) as lease:
+        with database.write() as connection:
+            past = database.now(connection) - TERM
+            connection.execute(update(leases).values(expires_at=past))
+        # What is renewed here, nobody else sees before it is committed.
+        with database.write() as connection:
+            lease.require(connection)
+            with pytest.raises(LeaseHeld, match="first holds it since"), Leases(database, "second").held("sweep", TERM):
+                pass
+
+
+def test_whoever_is_turned_away_does_not_queue_for_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/quota.db"
+    create_schema(url)
+    with closing(Database(url)) as database, Leases(database, "first").held("sweep", TERM):
+        second = Leases(database, "second").held("sweep", TERM)
+        with database.write(), pytest.raises(LeaseHeld, match="first holds it since"), second:
+            pass

@@ -13,7 +13,7 @@ from bad_input import event, experiment, send
 from integration.local_store.house import failing, succeeds
 from quota.domain.events import LimitSet, PolicyParameters
 from quota.errors import BadInput, DatabaseUnavailable, PathRefused, SettingsRefused, StoreError
-from quota.eventlog.database import Database, parse_url
+from quota.eventlog.database import Database, file_system_of, parse_url
 from quota.services.sweep_order import SweepOrder
 from quota.settings import load_settings
 
@@ -60,6 +60,15 @@ def test_order_of_the_sources(config: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert (settings.policy, settings.actor, settings.trash_retention) == ("random", "environment", timedelta(days=7))
 
 
+def test_unknown_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUOTA_TRASH_RETENTON", "7d")
+    message = "environment: field `QUOTA_TRASH_RETENTON` is '7d': no such variable; did you mean QUOTA_TRASH_RETENTION?"
+    assert refused() == message
+    monkeypatch.delenv("QUOTA_TRASH_RETENTON")
+    monkeypatch.setenv("QUOTA_S3_MY_BUCKET_REGION", "eu-west-1")
+    assert load_settings().actor
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -68,6 +77,14 @@ def test_order_of_the_sources(config: Path, monkeypatch: pytest.MonkeyPatch) -> 
          "write a number and a unit: 90s, 15m, 1h or 7d")),
         ({"trash_retention": "-1h"}, ("settings: field `trash_retention` is '-1h': "
          "write a number and a unit: 90s, 15m, 1h or 7d")),
+        ({"trash_retention": True}, ("settings: field `trash_retention` is True: "
+         "write a number and a unit: 90s, 15m, 1h or 7d")),
+        ({"trash_retention": False}, ("settings: field `trash_retention` is False: "
+         "write a number and a unit: 90s, 15m, 1h or 7d")),
+        ({"lease_term": 7}, "settings: field `lease_term` is 7: write a number and a unit: 90s, 15m, 1h or 7d"),
+        ({"prior_size": True}, "settings: field `prior_size` is True: write a number"),
+        ({"most_evictions": True}, "settings: field `most_evictions` is True: write a number"),
+        ({"most_evicted_bytes": True}, "settings: field `most_evicted_bytes` is True: write a number"),
         ({"most_evicted_bytes": "200G"}, ("settings: field `most_evicted_bytes` is '200G': "
          "write a number and a unit: 500MB, 200GB, 1.5TiB, or bytes")),
         ({"most_evicted_bytes": "0GB"}, ("settings: field `most_evicted_bytes` is '0GB': "
@@ -277,3 +294,27 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 def test_bounds_of_durations_are_said_in_words(name: str, value: object, says: str) -> None:
     with pytest.raises(SettingsRefused, match=f"`{name}` is .*{says}"):
         load_settings(**{name: value})
+
+
+def test_a_network_file_system_is_known_by_names_of_any_language(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "21 1 254:1 / / rw - ext4 /dev/vda1 rw\n30 21 0:40 / /mnt/donn\u00e9es\\040x rw - nfs4 host:/ rw\n"
+    )
+    monkeypatch.setattr("quota.eventlog.database._MOUNTS", table)
+    assert file_system_of(Path("/mnt/donn\u00e9es x/quota.db")) == "nfs4"
+    assert file_system_of(Path("/mnt/donn\u00e9es/quota.db")) == "ext4"
+
+
+def test_a_relative_database_stays_where_it_was_when_the_process_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with quota.connect("sqlite:///relative.db") as db:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        db.register_experiment("x", mode="min", rung_levels=[1], promotion_quantiles=[0.5], max_resource=9)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert (tmp_path / "relative.db").exists()
