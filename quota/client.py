@@ -202,13 +202,14 @@ class ExperimentHandle:
         return self._services.recorder.resume_trial(event).checkpoint
 
     def promised_checkpoint(self, trial_id: str) -> LoadableCheckpoint | None:
-        """Return what `resume_trial` answered, once more: for a tuner that ended before it could load it.
+        """Return what a running trial may load: for a tuner that was killed, and goes on with its trials.
 
         Returns:
-            The checkpoint; None where the trial was to start from scratch, or has written none since it was resumed.
+            The latest checkpoint that the trial has saved since it was started or resumed, or else what `resume_trial`
+            answered; safe until the trial pauses. None where it starts from scratch.
 
         Raises:
-            StateRefused: the trial does not run since a resume.
+            StateRefused: there is no such trial, or it does not run.
         """
         return self._services.recorder.promised_checkpoint(self.experiment_id, trial_id)
 

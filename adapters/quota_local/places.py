@@ -45,4 +45,23 @@ class Places:
                 raise
             return named
         # A file may have several names (hard links), and taking one of them away leaves it under the others.
-        return self._met.setdefault(identity(status), named) if stat.S_ISDIR(status.st_mode) else named
+        return self._first_name(identity(status), named) if stat.S_ISDIR(status.st_mode) else named
+
+    def _first_name(self, directory: Identity, named: Path) -> Path:
+        """Return by which path a directory was met first, if it still is there: a number is used again once it is free.
+
+        Trials replace whole directories while a sweep goes on.
+        """
+        met = self._met.get(directory)
+        if met is not None and met != named and _identity_of(met) != directory:
+            met = None
+        if met is None:
+            self._met[directory] = met = named
+        return met
+
+
+def _identity_of(path: Path) -> Identity | None:
+    try:
+        return identity(path.stat())
+    except OSError:
+        return None

@@ -129,7 +129,7 @@ class Checkpoint:
         size_bytes: Size of all its files.
         resource: Units that the trial had consumed when it was written.
         saved_position: Position of the event that saved it.
-        saved_at: When that was: the sender's time, or the database's where the sender's lies in the future.
+        saved_at: When that was: the sender's time, or the database's where the sender's cannot be right.
         pinned: Whether it must not be evicted.
         decision_id: The decision that claims it or has taken it.
         failures: How often the store refused to evict it.

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+_LEAST_P, _MOST_P = 2.0**-1_000, 1 - 2.0**-53
+
 BLOCK = 4_096
 """Candidates computed at a time: keeps the working memory at a few megabytes."""
 
@@ -31,13 +33,15 @@ def resume_probabilities(
         ranks: Shape (n,). Ranks k in the rung, from 1.
         rung_length: Entries of the rung, promoted ones included.
         promotion_quantile: The rung's alpha, in (0, 1).
-        p_better: Probability p that an arrival ranks better, in (0, 1).
+        p_better: Probability p that an arrival ranks better, in [0, 1].
         time_ratio: beta, time remaining / time elapsed, above 0.
         approx_steps: Most steps of the recursion, at least 1.
 
     Returns:
         Shape (n,). 1 where k <= alpha * rung_length.
     """
+    # With hardly any prior, a mean may round to 0 or 1, of which there are no logarithms.
+    p_better = min(max(p_better, _LEAST_P), _MOST_P)
     # The order of these operations is part of the formula: their rounding decides the ceilings.
     missing = ranks - promotion_quantile * rung_length
     probabilities = np.ones(len(ranks))

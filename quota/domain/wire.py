@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import Any, TypeVar, get_args
 
 import msgspec
+import numpy as np
 
 from quota.domain.events import EVENT_TYPES, Event, NewEvent, instant_problem
 from quota.domain.identifiers import event_id_problem, id_problem
@@ -70,6 +71,8 @@ def recheck(payload: E) -> E | Refusal:
 
 def _plain(value: object) -> object:
     """Turn what is a number or a text of another library, e.g. NumPy's, into Python's own."""
+    if isinstance(value, np.bool_):
+        return bool(value)
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):

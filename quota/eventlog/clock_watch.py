@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, func, insert, select
 
 from quota.eventlog.processes import boot_id
 from quota.eventlog.tables import clock_readings
+
+_ANEW_EVERY = timedelta(days=1)
 
 Uptime = Callable[[], tuple[str, float] | None]
 """Names this boot of the host, and says for how many seconds it has been up, suspended or not."""
@@ -44,6 +46,11 @@ class ClockWatch:
         boot, seconds = up
         first = connection.execute(select(clock_readings).where(clock_readings.c.boot == boot)).first()
         return None if first is None else now - first.read_at - timedelta(seconds=seconds - first.up_seconds)
+
+    def is_due(self, connection: Connection, now: datetime) -> bool:
+        """Tell whether it is time to look anew: small corrections, a second now and then, add up over months."""
+        last = connection.execute(select(func.max(clock_readings.c.read_at))).scalar()
+        return last is not None and now - last >= _ANEW_EVERY
 
     def begin_anew(self, connection: Connection, now: datetime) -> None:
         """Take the present time for right."""

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection
 
 from quota.domain.events import ClockAccepted
-from quota.domain.fold import FUTURE_TOLERANCE
+from quota.domain.fold.timing import FUTURE_TOLERANCE
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import ClockJumped, StateRefused
 from quota.eventlog.clock_watch import ClockWatch
@@ -47,7 +47,8 @@ class ClockGuard:
             self._require_as_by_database(connection)
             set_by = self._require_not_set(connection)
             self._require_not_before_log(connection)
-        if set_by is None:
+            is_due = self._database.is_sqlite and self._watch.is_due(connection, self._clock.now())
+        if set_by is None or is_due:
             self._begin_anew()
 
     def accept(self) -> ClockAccepted:

@@ -13,6 +13,7 @@ from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease
 from quota.ports import CheckpointReader
 from quota.services.aliases import Aliases, Name
+from quota.services.looking import looked_at
 from quota.services.stores import Stores
 
 _UNKNOWN = Manifest()
@@ -137,7 +138,7 @@ class Lister:
         known = self._found.get((candidate.uri, candidate.saved_position))
         if known is not None:
             return known
-        manifest = self._lease.keeping(lambda: store.manifest(candidate.uri))
+        manifest = self._lease.keeping(lambda: looked_at(store, candidate.uri, candidate.size_bytes))
         require_size(candidate.uri, manifest)
         return manifest
 

@@ -26,6 +26,7 @@ from quota.projections.tables import checkpoints, decisions
 from quota.services.aliases import Aliases, Name
 from quota.services.appending import Appender
 from quota.services.findings import Finding, ReconcileOrder, ReconcileReport, Watcher
+from quota.services.looking import looked_at
 from quota.services.rescuing import Rescuer
 from quota.services.stores import Stores
 from quota.services.taken_orphans import is_taken_for_an_orphan
@@ -122,7 +123,7 @@ class ReconcileRun:
             logged_bytes=one.size_bytes,
         )
         try:
-            manifest = store.manifest(one.uri)
+            manifest = looked_at(store, one.uri, one.size_bytes)
             if one.has_turned_up:
                 name = Name(one.experiment_id, one.trial_id, one.uri)
                 self.aliases.require_none(name, one.uri, self.root, store)

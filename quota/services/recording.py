@@ -147,18 +147,27 @@ class Recorder:
             return Resumption(known, self._promised(locked, trial))
 
     def promised_checkpoint(self, experiment_id: str, trial_id: str) -> LoadableCheckpoint | None:
-        """Return what the last resume of a running trial promised it.
+        """Return what a running trial may load: the latest that it has saved, or else what its last resume promised it.
 
         Raises:
-            StateRefused: there is no such trial, or it does not run since a resume.
+            StateRefused: there is no such trial, or it does not run.
         """
         with self._projector.locked([experiment_id]) as all_locked:
             locked = all_locked[experiment_id]
             trial = locked.state.trials.get(trial_id)
-            if trial is None or trial.status != "running" or trial.resumed_position is None:
-                reason = "it does not run since a resume, so nothing is kept for it; resume it first"
+            if trial is None or trial.status != "running":
+                reason = "it does not run, so nothing is kept for it; resume it first"
                 raise StateRefused(f"trial {trial_id} of experiment {experiment_id}", "trial_id", trial_id, reason)
-            return self._promised(locked, trial)
+            return self._saved_since(locked, trial) or self._promised(locked, trial)
+
+    def _saved_since(self, locked: LockedExperiment, trial: Trial) -> LoadableCheckpoint | None:
+        """Return the latest checkpoint that a trial has saved since it was started or resumed, and that is there."""
+        since = trial.resumed_position or 0
+        while (newest := locked.state.newest_stored(trial.trial_id)) is not None and newest.saved_position > since:
+            self._rescuer.look_for(locked, newest.uri)
+            if newest.state == "stored":
+                return LoadableCheckpoint(newest.uri, newest.resource)
+        return None
 
     def _promised(self, locked: LockedExperiment, trial: Trial) -> LoadableCheckpoint | None:
         if trial.promised_uri is None:

@@ -10,6 +10,7 @@ from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
 from quota.services.bringing_back import is_brought_back
+from quota.services.looking import looked_at
 from quota.services.stores import OpenStore, Stores
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class Rescuer:
         if stores.root_of(checkpoint.uri) is None:
             return True
         try:
-            stores.holding(checkpoint.uri).manifest(checkpoint.uri)
+            looked_at(stores.holding(checkpoint.uri), checkpoint.uri, checkpoint.size_bytes)
         except CheckpointGone:
             if self.is_found_again(locked, checkpoint, stores):
                 return True

@@ -43,6 +43,9 @@ from quota.services.trusting import Chains, require_as_logged
 LOOKS_A_LOCK = 32
 """How many checkpoints are looked at while a stream's lock is held."""
 
+_ROUNDS = 3
+"""How often at most one experiment is planned anew in a sweep; what arrives after that is the next one's."""
+
 _ERRORS_KEPT = 20
 """How many of a sweep's errors its last event keeps; those about one checkpoint are in its decision too."""
 
@@ -81,8 +84,11 @@ class SweepRun:
         if self.settler.has_claims(experiment_id):
             self._begin(experiment_id)
             self.settler.settle_claims(experiment_id, self.progress.moved)
-        plan = self.plan(experiment_id)
-        if plan is not None:
+        # Tuners go on meanwhile, so that there may be more to evict than when it was planned.
+        for _ in range(_ROUNDS):
+            plan = self.plan(experiment_id)
+            if plan is None or not plan.evictions or self.should_stop():
+                break
             self.carry_out(plan)
         self.purge(experiment_id)
         self._note_excess(experiment_id)
@@ -320,7 +326,10 @@ class SweepRun:
     def _note_excess(self, experiment_id: str) -> None:
         with self.streams.locked(experiment_id) as locked:
             plan = self._whole_plan(locked)
-        if plan is not None and plan.usage > plan.limit.high:
+        if plan is None or plan.usage <= plan.limit.high:
+            return
+        # What can still go will, with the next sweep: to be told of is what cannot, and what this one might not do.
+        if plan.shortfall or self.report.is_capped or self.should_stop():
             self.report.exceeded.append(experiment_id)
             self.report.held_back[experiment_id] = plan.kept
 

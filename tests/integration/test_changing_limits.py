@@ -113,3 +113,25 @@ def test_what_is_larger_than_its_trial_said_counts_as_it_is(sweeps: Sweeps) -> N
         sweeps.store.add_checkpoint(uri_of(str(number)), {"weights": b"w" * 1_000})
     report = sweeps.sweep(replace(AT_ONCE, most_evicted_bytes=1_500))
     assert (report.tally.evicted, report.is_capped, report.exceeded) == (2, True, ["x"])
+
+
+def test_what_arrives_while_a_sweep_goes_on_is_swept_too_and_is_no_excess(sweeps: Sweeps) -> None:
+    sweeps.prepare(4, high=2, low=2)
+    numbers = iter(range(10, 20))
+
+    original = open_decisions.OpenDecisions.with_each
+    rounds: list[int] = []
+
+    def with_each(self: open_decisions.OpenDecisions, *arguments: object, **keywords: object) -> None:
+        original(self, *arguments, **keywords)  # type: ignore[arg-type]
+        rounds.append(1)
+        sweeps.pause_more(str(next(numbers)))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(open_decisions.OpenDecisions, "with_each", with_each)
+        report = sweeps.sweep(KEEP)
+    assert len(rounds) == 3
+    assert report.tally.evicted == 4
+    # One has arrived after the last look; the next sweep takes it, and nobody need be told.
+    assert sweeps.state().usage.held_checkpoints == 3
+    assert report.exceeded == []

@@ -13,6 +13,7 @@ from quota.domain.events import (
     CheckpointSaved,
     TrialPaused,
     TrialResumed,
+    TrialStarted,
     TrialStopped,
 )
 from quota.errors import StateRefused
@@ -138,11 +139,39 @@ def test_a_store_that_cannot_be_seen_does_not_make_a_checkpoint_missing(sweeps: 
 
 def test_a_promise_can_be_asked_for_again(sweeps: Sweeps) -> None:
     again = sweeps.services.recorder.promised_checkpoint
-    with pytest.raises(StateRefused, match="it does not run since a resume"):
+    with pytest.raises(StateRefused, match="it does not run, so nothing is kept for it"):
         again("x", "2")
     sweeps.resume("2", 3)
     assert again("x", "2") == NEWER
     sweeps.send(TrialStopped(trial_id="2"))
     for trial_id in ("2", "no such trial"):
-        with pytest.raises(StateRefused, match="it does not run since a resume"):
+        with pytest.raises(StateRefused, match="it does not run, so nothing is kept for it"):
             again("x", trial_id)
+
+
+def test_a_tuner_that_was_killed_goes_on_with_what_its_trial_saved_last(sweeps: Sweeps) -> None:
+    again = sweeps.services.recorder.promised_checkpoint
+    sweeps.resume("2", 3)
+    sweeps.save("2", "-latest", resource=7)
+    assert again("x", "2") == LoadableCheckpoint(uri_of("2", "-latest"), 7)
+    # What was promised is kept all the same, and is what there is once the latest is lost.
+    sweeps.store.remove_checkpoint(uri_of("2", "-latest"))
+    assert again("x", "2") == NEWER
+    sweeps.check_settled()
+
+
+def test_a_trial_that_was_never_paused_goes_on_too(sweeps: Sweeps) -> None:
+    again = sweeps.services.recorder.promised_checkpoint
+    sweeps.send(TrialStarted(trial_id="7"))
+    assert again("x", "7") is None
+    sweeps.save("7", resource=1)
+    sweeps.save("7", "-b", resource=2)
+    assert again("x", "7") == LoadableCheckpoint(uri_of("7", "-b"), 2)
+    sweeps.store.remove_checkpoint(uri_of("7", "-b"))
+    assert again("x", "7") == LoadableCheckpoint(uri_of("7"), 1)
+
+
+def test_a_checkpoint_of_which_only_directories_are_left_is_missing(sweeps: Sweeps) -> None:
+    sweeps.store.add_checkpoint(NEWER.uri, {})
+    assert sweeps.resume("2", 3).checkpoint == OLDER
+    assert sweeps.state().checkpoints[NEWER.uri].state == "missing"

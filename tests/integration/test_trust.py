@@ -295,3 +295,14 @@ def test_what_comes_due_during_a_sweep_is_purged_in_its_name_and_from_a_whole_lo
     assert report.sweep_id is not None
     types = [event.payload.TYPE for event in sweeps.events(DEPLOYMENT_STREAM)]
     assert types.count("sweep_started") == types.count("sweep_finished") == 2
+
+
+def test_small_corrections_of_a_host_that_is_up_for_long_do_not_add_up_for_ever(watched: tuple[Sweeps, Host]) -> None:
+    sweeps, host = watched
+    for _ in range(100):
+        host.wait(DAY)
+        host.moment += timedelta(seconds=10)
+        sweeps.sweep(KEEP)
+    host.moment += timedelta(minutes=6)
+    with pytest.raises(ClockJumped):
+        sweeps.sweep(KEEP)

@@ -171,3 +171,9 @@ def test_does_not_depend_on_how_it_is_cut_into_blocks(monkeypatch: pytest.Monkey
     for block in (1, 3, 7, 41):
         monkeypatch.setattr(resume_probability, "BLOCK", block)
         assert computed() == whole
+
+
+@pytest.mark.parametrize(("p_better", "expected"), [(0.0, 1.0), (1.0, 0.0)])
+def test_a_probability_that_rounds_to_an_end_is_no_fault(p_better: float, expected: float) -> None:
+    found = resume_probabilities(np.array([3]), 4, 0.5, p_better, 10.0, 25)
+    assert found == pytest.approx([expected], abs=1e-12)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
@@ -11,7 +11,8 @@ from quota.domain.events.base import Count, Event, id_refusal
 from quota.domain.identifiers import storage_problem, text_problem
 from quota.domain.refusal import Refusal, RefusalKind
 
-ConfigValue = str | int | float | bool | None
+ConfigValue = Any
+"""Whatever JSON has a word for, lists and objects included."""
 
 
 class TrialEvent(Event, frozen=True, kw_only=True):
@@ -38,7 +39,7 @@ class TrialStarted(TrialEvent, frozen=True, kw_only=True):
 
     Attributes:
         bracket: Number of the bracket it belongs to, from 0.
-        config: Its hyperparameters, for people to read; nothing is decided by them.
+        config: Its hyperparameters, for people to read, lists and objects included; nothing is decided by them.
     """
 
     TYPE: ClassVar[str] = "trial_started"
@@ -48,18 +49,43 @@ class TrialStarted(TrialEvent, frozen=True, kw_only=True):
 
     def refusal(self) -> Refusal | None:
         """Check the trial's id, and that the configuration can be written as JSON."""
-        for name, value in self.config.items():
-            if isinstance(value, float) and not math.isfinite(value):
-                reason = "JSON has no such number; send it as text"
-                return Refusal(RefusalKind.NUMBER, f"config.{name}", value, reason)
-            if isinstance(value, int) and not -(2**63) <= value < 2**63:
-                reason = "beyond 2^63, which readers of JSON would change; send it as text"
-                return Refusal(RefusalKind.NUMBER, f"config.{name}", value, reason)
-            for text in (name, value):
-                problem = text_problem(text) if isinstance(text, str) else None
+        return _config_refusal(self.config) or TrialEvent.refusal(self)
+
+
+def _config_refusal(config: dict[str, ConfigValue]) -> Refusal | None:
+    left: list[tuple[str, object]] = [("config", config)]
+    while left:
+        path, value = left.pop()
+        refusal = _value_refusal(path, value)
+        if refusal is not None:
+            return refusal
+        if isinstance(value, dict):
+            left += [(f"{path}.{name}", inner) for name, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            left += [(f"{path}[{index}]", inner) for index, inner in enumerate(value)]
+    return None
+
+
+def _value_refusal(path: str, value: object) -> Refusal | None:
+    match value:
+        case float() if not math.isfinite(value):
+            return Refusal(RefusalKind.NUMBER, path, value, "JSON has no such number; send it as text")
+        case int() if not -(2**63) <= value < 2**63:
+            reason = "beyond 2^63, which readers of JSON would change; send it as text"
+            return Refusal(RefusalKind.NUMBER, path, value, reason)
+        case str():
+            problem = text_problem(value)
+            return None if problem is None else Refusal(RefusalKind.IDENTITY, path, value, problem)
+        case dict():
+            for name in value:
+                problem = text_problem(name) if isinstance(name, str) else "names are texts"
                 if problem is not None:
-                    return Refusal(RefusalKind.IDENTITY, f"config.{name}", text, problem)
-        return TrialEvent.refusal(self)
+                    return Refusal(RefusalKind.IDENTITY, f"{path}.{name}", name, problem)
+            return None
+        case None | bool() | int() | float() | list() | tuple():
+            return None
+        case _:
+            return Refusal(RefusalKind.IDENTITY, path, value, "JSON has no word for it; send it as text")
 
 
 class TrialReported(TrialEvent, frozen=True, kw_only=True):

@@ -5,16 +5,12 @@ What it does at each event costs O(log n) in the size of the rung.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from quota.domain.events import RecordedEvent
 from quota.domain.experiment import ExperimentState
 from quota.domain.fold.checkpoints import HANDLERS as CHECKPOINT_HANDLERS
 from quota.domain.fold.evictions import HANDLERS as EVICTION_HANDLERS
+from quota.domain.fold.timing import time_flag
 from quota.domain.fold.trials import HANDLERS as TRIAL_HANDLERS
-
-FUTURE_TOLERANCE = timedelta(minutes=5)
-"""How far a sender's clock may run ahead of the database's before its time is no longer used."""
 
 _HANDLERS = TRIAL_HANDLERS | CHECKPOINT_HANDLERS | EVICTION_HANDLERS
 
@@ -30,20 +26,7 @@ def fold_experiment(state: ExperimentState, event: RecordedEvent) -> None:
         message = f"event {event.position} cannot follow event {state.position} of {state.experiment_id}"
         raise ValueError(message)
     state.position = event.position
-    _flag_time(state, event)
+    flag = time_flag(state, event)
+    if flag is not None:
+        state.touched.flags.append((event.position, flag))
     _HANDLERS[type(event.payload)](state, event, event.payload)
-
-
-def _flag_time(state: ExperimentState, event: RecordedEvent) -> None:
-    """Flag a time that cannot be right. The event counts, its time is never used for a decision."""
-    if event.occurred_at > event.recorded_at + FUTURE_TOLERANCE:
-        state.touched.flags.append((event.position, "time_in_future"))
-        return
-    if state.experiment is None:
-        return
-    trial_id = event.payload.about_trial
-    trial = None if trial_id is None else state.trials.get(trial_id)
-    if event.occurred_at < state.experiment.started_at:
-        state.touched.flags.append((event.position, "time_before_registration"))
-    elif trial is not None and event.occurred_at < trial.started_at:
-        state.touched.flags.append((event.position, "time_before_start"))

@@ -14,14 +14,14 @@ from quota.domain.events import (
 )
 from quota.domain.experiment import Checkpoint, ExperimentState
 from quota.domain.fold.accounting import count_new, resize, set_checkpoint_state
+from quota.domain.fold.timing import happened_at
 from quota.domain.fold.trials import Handler
 
 
 def _saved(state: ExperimentState, event: RecordedEvent, payload: CheckpointSaved | CheckpointAdopted) -> None:
     uris = state.trial_uris.setdefault(payload.trial_id, [])
     checkpoint = state.checkpoints.get(payload.uri)
-    # A sender's clock that runs ahead would date later writes before this save.
-    saved_at = min(event.occurred_at, event.recorded_at)
+    saved_at = happened_at(state, event)
     if checkpoint is None:
         checkpoint = Checkpoint(
             uri=payload.uri,

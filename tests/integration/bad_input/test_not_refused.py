@@ -89,7 +89,7 @@ def test_bare_words_that_python_writes_for_them() -> None:
 
 def test_numbers_and_texts_of_other_libraries_are_kept_as_plain_ones(database_url: str) -> None:
     with running_trial(database_url) as trial:
-        config: dict[str, Any] = {"lr": np.float64(0.5), "layers": np.int64(3)}
+        config: dict[str, Any] = {"lr": np.float64(0.5), "layers": (np.int64(3), {"wide": np.bool_(True)})}  # noqa: FBT003
         payloads = [
             TrialStarted(trial_id=np.str_("8"), config=config),
             TrialReported(trial_id="8", resource=np.int64(1), metric=np.float32(0.25)),  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ def test_numbers_and_texts_of_other_libraries_are_kept_as_plain_ones(database_ur
         assert [receipt.stored_before for receipt in trial.services.recorder.append(batch)] == [True] * 4
         data = [json.loads(text)["data"] for text in trial.services.auditor.export(EXPERIMENT)][2:]
         assert data == [
-            {"trial_id": "8", "bracket": 0, "config": {"lr": 0.5, "layers": 3}},
+            {"trial_id": "8", "bracket": 0, "config": {"lr": 0.5, "layers": [3, {"wide": True}]}},
             {"trial_id": "8", "resource": 1, "metric": 0.25},
             {"trial_id": "8", "resource": 2, "metric": "NaN"},
             {"trial_id": "8", "resource": 3, "metric": 1.0},

@@ -135,6 +135,7 @@ def through_python() -> list[tuple[Event, str, str]]:
         (TrialStarted(trial_id="8", config={"lr": float("nan")}), "config.lr", "send it as text"),
         (TrialStarted(trial_id="8", config={"lr": float("inf")}), "config.lr", "send it as text"),
         (TrialStarted(trial_id="8", config={"lr": 10**30}), "config.lr", "2^63"),
+        (TrialStarted(trial_id="8", config={"lr": [0.1, (float("nan"),)]}), "config.lr[1][0]", "send it as text"),
     ]
 
 

@@ -95,3 +95,14 @@ def test_a_directory_that_is_mounted_twice_is_one_place(
 
     monkeypatch.setattr("pathlib.Path.stat", as_mounted)
     assert store.place(f"file://{real}") == store.place(f"file://{second}/7")
+
+
+def test_a_number_that_is_used_again_is_another_directory(tmp_path: Path, store: LocalStore) -> None:
+    first, second = tmp_path / "real" / "1", tmp_path / "real" / "2"
+    first.mkdir()
+    assert store.place(f"file://{first}").endswith("/1")
+    # A trial that replaces its directory frees the number of the old one.
+    first.rename(second)
+    assert store.place(f"file://{second}").endswith("/2")
+    first.mkdir()
+    assert store.place(f"file://{first}").endswith("/1")
