@@ -138,8 +138,18 @@ class CheckpointStore(CheckpointReader, Protocol):
         """
         ...
 
+    def own_mark(self) -> str | None:
+        """Read the mark that `mark` left at the root; None where it has none.
+
+        This is asked each time before a store is used, so it looks at nothing but the root.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
     def marks(self) -> Marks:
-        """Read the mark that `mark` left at the root, and those that the root lies below.
+        """Read the root's own mark, and those of all places that the root lies in.
 
         Raises:
             StoreError: the store cannot be reached or read.

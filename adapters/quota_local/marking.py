@@ -25,6 +25,32 @@ _LOOK_UP_FLAGS = DIRECTORY_FLAGS | getattr(os, "O_PATH", 0)
 _NO_MARK = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
+def read_mark(directory_fd: int) -> str | None:
+    """Read the mark in a directory's trash; None where it has none.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        trash_fd = os.open(TRASH_NAME.encode(), _LOOK_UP_FLAGS, dir_fd=directory_fd)
+    except OSError as error:
+        if error.errno in _NO_MARK:
+            return None
+        raise
+    try:
+        fd = os.open(_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=trash_fd)
+    except OSError as error:
+        if error.errno in _NO_MARK:
+            return None
+        raise
+    finally:
+        os.close(trash_fd)
+    try:
+        return os.read(fd, _MAX_BYTES).decode("ascii", "backslashreplace").strip()
+    finally:
+        os.close(fd)
+
+
 def read_marks(root_fd: int, path: Path) -> Marks:
     """Read the root's own mark, and those of the directories above it.
 
@@ -39,7 +65,7 @@ def read_marks(root_fd: int, path: Path) -> Marks:
         OSError: something cannot be read. A trash above that others may not read is passed over: this user could not
             delete from there either.
     """
-    own = _mark_of(root_fd)
+    own = read_mark(root_fd)
     above = [*_marks_upwards(root_fd), *_marks_beyond_mounts(root_fd, path)]
     return Marks(own, tuple(dict.fromkeys(above)))
 
@@ -49,7 +75,7 @@ def _marks_beyond_mounts(root_fd: int, path: Path) -> Iterator[str]:
         with suppress(OSError):
             fd = os.open(seen, _LOOK_UP_FLAGS)
             try:
-                mark = _mark_of(fd)
+                mark = read_mark(fd)
             finally:
                 os.close(fd)
             if mark is not None:
@@ -67,7 +93,7 @@ def _marks_upwards(root_fd: int) -> Iterator[str]:
             if is_top:
                 return
             try:
-                mark = _mark_of(fd)
+                mark = read_mark(fd)
             except PermissionError:
                 continue
             if mark is not None:
@@ -91,24 +117,3 @@ def write_mark(trash_fd: int, store_id: str) -> None:
         os.close(fd)
     os.rename(_NEW_NAME, _NAME, src_dir_fd=trash_fd, dst_dir_fd=trash_fd)
     os.fsync(trash_fd)
-
-
-def _mark_of(directory_fd: int) -> str | None:
-    try:
-        trash_fd = os.open(TRASH_NAME.encode(), _LOOK_UP_FLAGS, dir_fd=directory_fd)
-    except OSError as error:
-        if error.errno in _NO_MARK:
-            return None
-        raise
-    try:
-        fd = os.open(_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=trash_fd)
-    except OSError as error:
-        if error.errno in _NO_MARK:
-            return None
-        raise
-    finally:
-        os.close(trash_fd)
-    try:
-        return os.read(fd, _MAX_BYTES).decode("ascii", "backslashreplace").strip()
-    finally:
-        os.close(fd)

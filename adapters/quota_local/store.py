@@ -16,7 +16,7 @@ from quota.ports import Marks, require_same
 from quota_local.boundary import status_or_none
 from quota_local.failures import failures_named
 from quota_local.listing import manifest_of
-from quota_local.marking import read_marks, write_mark
+from quota_local.marking import read_mark, read_marks, write_mark
 from quota_local.moving import move_in, move_out, settle
 from quota_local.places import Places
 from quota_local.purging import purge_entry, require_purgeable
@@ -240,6 +240,15 @@ class LocalStore:
             existing_trash(root, self._uri) as trash_fd,
         ):
             return frozenset() if trash_fd is None else claims_in(trash_fd)
+
+    def own_mark(self) -> str | None:
+        """Read the mark in the root's trash.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+        """
+        with failures_named(self._uri, "read the store's mark"), self._root.opened() as root:
+            return read_mark(root.fd)
 
     def marks(self) -> Marks:
         """Read the mark in the root's trash, and those in the trashes of all directories above the root.

@@ -10,6 +10,15 @@ from quota_s3.roots import Root
 _MAX_BYTES = 200
 
 
+def read_mark(root: Root, bucket: Bucket) -> str | None:
+    """Read the root's own mark; None where it has none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    return _mark_at(bucket, root.mark_key)
+
+
 def read_marks(root: Root, bucket: Bucket) -> Marks:
     """Read the root's own mark, and those of the prefixes above it, up to the bucket's own.
 
@@ -18,7 +27,7 @@ def read_marks(root: Root, bucket: Bucket) -> Marks:
     Raises:
         StoreError: they cannot be read.
     """
-    own = _mark_at(bucket, root.mark_key)
+    own = read_mark(root, bucket)
     above: list[str] = []
     for key in root.mark_keys_above:
         try:

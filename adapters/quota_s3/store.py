@@ -14,7 +14,7 @@ from quota_s3.bucket import Bucket
 from quota_s3.claims import Claim, Place
 from quota_s3.clients import make_client
 from quota_s3.listing import manifest_of
-from quota_s3.marking import read_marks, write_mark
+from quota_s3.marking import read_mark, read_marks, write_mark
 from quota_s3.objects import visible_of
 from quota_s3.records import Record, read_record
 from quota_s3.roots import Root, is_claim_id
@@ -193,6 +193,14 @@ class S3Store:
             StoreError: the bucket cannot be reached or read.
         """
         return frozenset(name for name in self._bucket.names(self._root.trash_prefix) if is_claim_id(name))
+
+    def own_mark(self) -> str | None:
+        """Read the mark in the root's trash.
+
+        Raises:
+            StoreError: the bucket cannot be reached or read.
+        """
+        return read_mark(self._root, self._bucket)
 
     def marks(self) -> Marks:
         """Read the mark in the root's trash, and those in the trashes of all prefixes above, the bucket's included.

@@ -120,7 +120,7 @@ def require_mark(opened: CheckpointStore, store: Store) -> None:
     Raises:
         StoreError: it has no mark or another one: then nothing of it is known to be missing, and nothing may go.
     """
-    own = opened.marks().own
+    own = opened.own_mark()
     if own == store.store_id:
         return
     found = "has no mark" if own is None else f"is marked as store {own}"

@@ -178,8 +178,12 @@ class MemoryStore:
         """List the claims that the trash holds anything of."""
         return frozenset(self._trash)
 
-    def marks(self) -> Marks:
+    def own_mark(self) -> str | None:
         """Read the mark that `mark` left."""
+        return self._mark
+
+    def marks(self) -> Marks:
+        """Read the mark that `mark` left; nothing lies above this store."""
         return Marks(self._mark)
 
     def mark(self, store_id: str) -> None:

@@ -9,12 +9,15 @@ import pytest
 
 import quota_s3
 from integration.s3_store.house import CLAIM, OTHER_CLAIM, House, client_of, error, listening
+from quota.domain.deployment import Store
 from quota.domain.manifest import Manifest
 from quota.errors import PathRefused, SettingsRefused, StoreError
 from quota.ports import Marks
+from quota.services.stores import require_mark
 from quota_s3 import open_store
 from quota_s3.clients import make_client
 from quota_s3.settings import BucketSettings
+from support import START
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,6 +88,13 @@ def test_the_marks_above_are_those_of_prefixes_that_hold_the_root(house: House) 
     assert inner.marks().above == ("canary", "whole")
     house.client.delete_object(Bucket=house.bucket, Key=".trash/.store")
     house.neighbours = house.beside()
+
+
+def test_whether_a_root_is_the_one_that_is_meant_takes_one_request_however_deep_it_lies(house: House) -> None:
+    asked: list[str] = []
+    with listening(house.store, "before-send.s3", lambda request, **_: asked.append(str(request.url))):
+        require_mark(house.store, Store(f"s3://{house.bucket}/{house.root}", "canary", START, "operator"))
+    assert [url.partition(house.bucket)[2] for url in asked] == [f"/{house.root}.trash/.store"]
 
 
 def test_a_mark_above_that_may_not_be_read_is_passed_over_and_the_own_one_not(house: House) -> None:
