@@ -113,6 +113,13 @@ class StoreError(QuotaError):
     """A store could not do what it was asked; the message names the store, the path and the cause."""
 
 
+class DeletionForbidden(StoreError):
+    """What a store must not delete, whoever asks: object lock, legal hold, MFA delete.
+
+    Trying again by itself does no good.
+    """
+
+
 class CheckpointGone(StoreError):
     """There is nothing at the checkpoint's location."""
 

@@ -113,6 +113,7 @@ class CheckpointStore(CheckpointReader, Protocol):
 
         Raises:
             CheckpointChanged: the trash holds something that `manifest` does not name; it is kept.
+            DeletionForbidden: nobody may delete some of it; calling again by itself does no good.
             StoreError: the store refused or failed part of the way; calling again goes on.
         """
         ...

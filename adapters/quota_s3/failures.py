@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from quota.errors import StoreError, shown
+from quota.errors import DeletionForbidden, StoreError, shown
 
 _ADVICE = {
     "NoSuchBucket": "there is no such bucket (any more); check its name and the endpoint, or remove the store",
@@ -32,11 +33,14 @@ _ADVICE = {
     "KeyTooLongError": "the trash needs some 50 characters more than the key has; shorten it, or turn on versioning",
     "InvalidObjectState": "it is archived; bring it back from the archive first",
     "MethodNotAllowed": "the server forbids this here; look at its policy and at object lock",
-    "ObjectLocked": "it is under object lock or legal hold; lift that, or wait for its end",
     "InvalidRequest": "look whether it is under object lock or legal hold, and what the server supports",
 }
 _DENIED = frozenset({"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "Forbidden", "403"})
 _LOCK_WORDS = ("object lock", "objectlock", "legal hold", "legalhold", "retention", "worm")
+_LOCK_ADVICE = "it is under object lock or legal hold; lift that, or wait for its end"
+_MFA_ADVICE = "the bucket has MFA delete, which no program can satisfy; turn it off for this bucket"
+# Names of users and keys, which may hold any word.
+_NAMES = re.compile(r"\S*(?:arn:|/)\S*")
 
 
 class AccessRefused(StoreError):
@@ -51,16 +55,26 @@ def code_of(error: ClientError) -> str:
 def refused(bucket: str, key: str, task: str, code: str, message: str) -> StoreError:
     """Return the error that says that the server refused `task` at `key`, why, and what to do."""
     where = f"bucket {bucket}" if not key else f"bucket {bucket}, key {shown(key)}"
-    kind = AccessRefused if code in _DENIED else StoreError
-    return kind(f"{where}: cannot {task}: {code} ({message.strip() or 'no reason given'}); {_cure(code, message)}")
+    advice = _what_forbids(f"{code} {message.replace(key, '')}")
+    if advice is not None:
+        kind: type[StoreError] = DeletionForbidden
+    else:
+        kind = AccessRefused if code in _DENIED else StoreError
+        advice = _cure(code)
+    return kind(f"{where}: cannot {task}: {code} ({message.strip() or 'no reason given'}); {advice}")
 
 
-def _cure(code: str, message: str) -> str:
-    said = message.lower()
+def _what_forbids(message: str) -> str | None:
+    """Say what to do where a message tells that nobody may delete this; most servers have no code for it."""
+    said = _NAMES.sub(" ", message.lower())
     if any(word in said for word in _LOCK_WORDS):
-        return _ADVICE["ObjectLocked"]
+        return _LOCK_ADVICE
     if "mfa" in said.split() or "multi-factor" in said or "multifactor" in said:
-        return "the bucket has MFA delete, which no program can satisfy; turn it off for this bucket"
+        return _MFA_ADVICE
+    return None
+
+
+def _cure(code: str) -> str:
     if code in _DENIED:
         return (
             "check that the bucket is still there, and that these credentials have the right to it; that it belongs to "

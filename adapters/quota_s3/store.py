@@ -148,8 +148,9 @@ class S3Store:
         Raises:
             CheckpointChanged: the trash holds something that `manifest` does not name, or what it holds is visible
                 at its place; all that is left is kept.
-            StoreError: `claim_id` is no plain name, or the server refused or failed part of the way (object lock,
-                legal hold, MFA delete, missing rights …); calling again goes on.
+            DeletionForbidden: object lock, legal hold or MFA delete keeps some of it; the claim stays, too.
+            StoreError: `claim_id` is no plain name, or the server refused or failed part of the way; calling again
+                goes on.
         """
         place = self._place(claim_id)
         claim = place.find()

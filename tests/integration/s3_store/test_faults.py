@@ -9,8 +9,9 @@ from xml.sax.saxutils import escape
 import pytest
 
 from integration.s3_store.house import CLAIM, FILES, House, answer, client_of, error, listening
-from quota.errors import StoreError
+from quota.errors import DeletionForbidden, StoreError
 from quota_s3 import open_store
+from quota_s3.failures import AccessRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from s3_servers import Kind, S3Server
 
 DELETE_MANY = "before-send.s3.DeleteObjects"
+# Who and what is meant is named, and says nothing about why.
+WITH_ARN = (
+    "User: arn:aws:sts::123456789012:assumed-role/worm/mfa is not authorized to perform: s3:DeleteObject on resource: "
+    "arn:aws:s3:::bucket/legalhold/retention/model.pt because no identity-based policy allows it"
+)
 
 
 @pytest.fixture
@@ -57,21 +63,25 @@ def keys_of(house: House) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "message", "advice"),
+    ("status", "code", "message", "advice", "kind"),
     [
-        (403, "AccessDenied", "Access Denied", "these credentials have the right"),
-        (403, "AccessDenied", "Mfa Authentication must be used for this request", "MFA delete"),
-        (403, "AccessDenied", "Access Denied because object protected by object lock.", "lift that"),
-        (400, "InvalidRequest", "Object is WORM protected and cannot be overwritten", "lift that"),
-        (404, "NoSuchBucket", "The specified bucket does not exist", "no such bucket"),
-        (503, "SlowDown", "Please reduce your request rate.", "overloaded"),
-        (500, "InternalError", "We encountered an internal error.", "next sweep"),
-        (301, "PermanentRedirect", "use the other endpoint", "another region"),
-        (418, "Teapot", "", "no reason given"),
+        (403, "AccessDenied", "Access Denied", "these credentials have the right", AccessRefused),
+        (403, "AccessDenied", "Mfa Authentication must be used for this request", "MFA delete", DeletionForbidden),
+        (403, "AccessDenied", "This operation needs multi-factor authentication.", "MFA delete", DeletionForbidden),
+        (403, "AccessDenied", "Access Denied because object protected by object lock.", "lift that", DeletionForbidden),
+        (403, "AccessDenied", "The object has a legal hold", "lift that", DeletionForbidden),
+        (400, "InvalidRequest", "Object is WORM protected and cannot be overwritten", "lift that", DeletionForbidden),
+        (403, "AccessDenied", WITH_ARN, "these credentials have the right", AccessRefused),
+        (403, "ObjectLocked", "", "lift that", DeletionForbidden),
+        (404, "NoSuchBucket", "The specified bucket does not exist", "no such bucket", StoreError),
+        (503, "SlowDown", "Please reduce your request rate.", "overloaded", StoreError),
+        (500, "InternalError", "We encountered an internal error.", "next sweep", StoreError),
+        (301, "PermanentRedirect", "use the other endpoint", "another region", StoreError),
+        (418, "Teapot", "", "no reason given", StoreError),
     ],
 )
 def test_a_refusal_names_bucket_key_cause_and_cure(
-    versioned: House, status: int, code: str, message: str, advice: str
+    versioned: House, status: int, code: str, message: str, advice: str, kind: type[StoreError]
 ) -> None:
     manifest = versioned.store.manifest(versioned.uri)
     with (
@@ -79,6 +89,7 @@ def test_a_refusal_names_bucket_key_cause_and_cure(
         pytest.raises(StoreError) as refusal,
     ):
         versioned.store.trash(versioned.uri, CLAIM, manifest)
+    assert type(refusal.value) is kind
     said = str(refusal.value)
     assert [
         part for part in (versioned.bucket, f"{versioned.prefix}model.pt", code, message, advice) if part not in said
@@ -199,7 +210,7 @@ def test_a_purge_that_is_refused_keeps_the_checkpoint_restorable(house: House) -
     manifest = house.evict()
     with (
         listening(house.store, DELETE_MANY, error(403, "AccessDenied", "protected by object lock")),
-        pytest.raises(StoreError, match="object lock or legal hold; lift that"),
+        pytest.raises(DeletionForbidden, match="object lock or legal hold; lift that"),
     ):
         house.store.purge(CLAIM, manifest)
     assert house.store.trashed(CLAIM)

@@ -9,7 +9,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from integration.s3_store.house import CLAIM, FILES, House
-from quota.errors import StoreError
+from quota.errors import DeletionForbidden
 from s3_servers import S3Server
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
 
 def test_what_is_under_legal_hold_is_not_purged_until_that_is_lifted(locked: House) -> None:
     manifest = locked.evict()
-    with pytest.raises(StoreError, match=r"model\.pt.*object lock or legal hold; lift that"):
+    with pytest.raises(DeletionForbidden, match=r"model\.pt.*object lock or legal hold; lift that"):
         locked.store.purge(CLAIM, manifest)
     assert locked.store.trashed(CLAIM)
     version = next(entry.version for entry in manifest.entries if entry.path == "model.pt")
