@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
 
+_MOST_ATTEMPTS = 3
 _OWNER_PARAMETERS = ("ExpectedBucketOwner", "ExpectedSourceBucketOwner")
 
 
@@ -31,7 +32,10 @@ def make_client(bucket: str, settings: BucketSettings) -> S3Client:
     """
     styles: Mapping[bool | None, Literal["auto", "path", "virtual"]] = {None: "auto", True: "path", False: "virtual"}
     config = Config(
-        retries={"mode": "standard"},
+        # Said in so many words: botocore's own timeouts, and the attempts of a profile, may hold a lock for minutes.
+        connect_timeout=settings.connect_timeout_seconds,
+        read_timeout=settings.read_timeout_seconds,
+        retries={"mode": "standard", "total_max_attempts": _MOST_ATTEMPTS},
         s3={"addressing_style": styles[settings.path_style]},
         max_pool_connections=WORKERS,
     )

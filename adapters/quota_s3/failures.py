@@ -14,6 +14,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     ParamValidationError,
     PartialCredentialsError,
+    ReadTimeoutError,
 )
 
 from quota.errors import DeletionForbidden, StoreError, shown
@@ -105,6 +106,8 @@ def failures_named(bucket: str, key: str, task: str) -> Iterator[None]:
 def _cure_here(error: Exception) -> str:
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         return "give boto3 credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
+    if isinstance(error, ReadTimeoutError):
+        return "check the endpoint and the network, or let it take longer by QUOTA_S3_READ_TIMEOUT"
     if isinstance(error, (EndpointConnectionError, HTTPClientError)):
         return "check the endpoint and the network; the next sweep tries again"
     if isinstance(error, ParamValidationError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import socket
+from time import monotonic
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
@@ -309,6 +311,17 @@ def test_a_server_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("QUOTA_S3_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StoreError, match=r"bucket nowhere.*127\.0\.0\.1:9.*check the endpoint"):
         open_store("s3://nowhere/hpo/").marks()
+
+
+@pytest.mark.usefixtures("s3_environment")
+def test_a_server_that_takes_requests_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUOTA_S3_READ_TIMEOUT", "0.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("QUOTA_S3_ENDPOINT_URL", "http://{}:{}".format(*silent.getsockname()))
+        before = monotonic()
+        with pytest.raises(StoreError, match=r"bucket hpo.*[Tt]imeout.*check the endpoint.*QUOTA_S3_READ_TIMEOUT"):
+            open_store("s3://hpo/prefix/").own_mark()
+        assert monotonic() - before < 10
 
 
 @pytest.mark.usefixtures("s3_environment")

@@ -119,12 +119,24 @@ def test_settings_of_a_bucket_come_before_those_of_all() -> None:
         "QUOTA_S3_MY_DATA_1_ENDPOINT_URL": "http://10.0.0.1:9000",
         "QUOTA_S3_MY_DATA_1_PATH_STYLE": "True",
         "QUOTA_S3_MY_DATA_1_EXPECTED_BUCKET_OWNER": "123456789012",
+        "QUOTA_S3_MY_DATA_1_CONNECT_TIMEOUT": "0.5",
+        "QUOTA_S3_READ_TIMEOUT": "120",
     }
     assert BucketSettings.of("my.data-1", environment) == BucketSettings(
-        endpoint_url="http://10.0.0.1:9000", region="eu-west-1", expected_owner="123456789012", path_style=True
+        endpoint_url="http://10.0.0.1:9000",
+        region="eu-west-1",
+        expected_owner="123456789012",
+        path_style=True,
+        connect_timeout_seconds=0.5,
+        read_timeout_seconds=120.0,
     )
     assert BucketSettings.of("other", environment) == BucketSettings(
-        endpoint_url="https://s3.example.org", region="eu-west-1", expected_owner=None, path_style=False
+        endpoint_url="https://s3.example.org",
+        region="eu-west-1",
+        expected_owner=None,
+        path_style=False,
+        connect_timeout_seconds=5.0,
+        read_timeout_seconds=120.0,
     )
     assert BucketSettings.of("other", {"QUOTA_S3_REGION": " "}) == BucketSettings()
 
@@ -136,6 +148,8 @@ def test_settings_of_a_bucket_come_before_those_of_all() -> None:
         ("QUOTA_S3_HPO_ENDPOINT_URL", "ftp://s3.example.org"),
         ("QUOTA_S3_EXPECTED_BUCKET_OWNER", "somebody"),
         ("QUOTA_S3_HPO_PATH_STYLE", "maybe"),
+        *(("QUOTA_S3_READ_TIMEOUT", value) for value in ("soon", "0", "-1", "nan", "inf", "1e999", "30s", "3601")),
+        ("QUOTA_S3_HPO_CONNECT_TIMEOUT", "0.0"),
     ],
 )
 def test_a_setting_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -158,7 +172,12 @@ def test_a_client_does_as_the_settings_say(
     signed = client.generate_presigned_url("get_object", Params={"Bucket": "hpo", "Key": "key"})
     assert signed.startswith(f"{url}?")
     assert client.meta.region_name == "eu-west-1"
-    assert vars(client.meta.config)["retries"] == {"mode": "standard"}
+    config = vars(client.meta.config)
+    assert config["retries"] == {"mode": "standard", "total_max_attempts": 3}
+    assert (config["connect_timeout"], config["read_timeout"]) == (5, 30)
+    quick = BucketSettings(region="eu-west-1", connect_timeout_seconds=0.5, read_timeout_seconds=2)
+    config = vars(make_client("hpo", quick).meta.config)
+    assert (config["connect_timeout"], config["read_timeout"]) == (0.5, 2)
 
 
 @pytest.mark.usefixtures("s3_environment")
