@@ -12,7 +12,7 @@ import msgspec
 from botocore.exceptions import ClientError
 
 from quota.errors import StoreError, shown
-from quota_s3.failures import code_of, failures_named
+from quota_s3.failures import code_of, failures_named, not_s3s
 from quota_s3.objects import History, Item, Marker, latest_count
 
 if TYPE_CHECKING:
@@ -39,6 +39,21 @@ class Stored:
     item: Item
 
 
+class _Page(msgspec.Struct, frozen=True, rename="pascal"):
+    """What every page of a listing says of itself. One that does not is something else, and no empty listing."""
+
+    is_truncated: bool
+
+
+class _Read(msgspec.Struct, frozen=True, rename="pascal"):
+    last_modified: datetime
+    etag: str = msgspec.field(name="ETag")
+
+
+class _LookedAt(_Read, frozen=True, rename="pascal"):
+    content_length: int
+
+
 class _ListedMarker(msgspec.Struct, frozen=True, rename="pascal"):
     key: str
     version_id: str
@@ -60,8 +75,14 @@ class _ListedVersion(_Listed, frozen=True, rename="pascal"):
 _Told = TypeVar("_Told", bound=msgspec.Struct)
 
 
-def told(bucket: str, answer: object, kind: type[_Told]) -> _Told:
+def told(bucket: str, key: str, answer: object, kind: type[_Told]) -> _Told:
     """Return a part of a server's answer, provided that nothing is missing that the store relies on.
+
+    Args:
+        bucket: Which bucket was asked about.
+        key: Which key in it, or what keys begin with.
+        answer: The part.
+        kind: What it must be.
 
     Raises:
         StoreError: something is missing, or is of another type.
@@ -69,7 +90,7 @@ def told(bucket: str, answer: object, kind: type[_Told]) -> _Told:
     try:
         return msgspec.convert(answer, kind)
     except msgspec.ValidationError as error:
-        raise StoreError(f"bucket {bucket}: the server's answer is not S3's: {error}; it cannot be used") from error
+        raise not_s3s(bucket, key, error) from error
 
 
 class Bucket:
@@ -116,8 +137,9 @@ class Bucket:
                 Bucket=self.name, Prefix=prefix, PaginationConfig={"PageSize": PAGE}
             )
             for page in pages:
+                told(self.name, prefix, page, _Page)
                 for found in page.get("Contents", []):
-                    yield _item(prefix, told(self.name, found, _Listed))
+                    yield _item(prefix, told(self.name, prefix, found, _Listed))
 
     def names(self, prefix: str) -> Iterator[str]:
         """List the keys that begin with `prefix` and have no `/` after it, without the prefix.
@@ -130,8 +152,9 @@ class Bucket:
                 Bucket=self.name, Prefix=prefix, Delimiter="/", PaginationConfig={"PageSize": PAGE}
             )
             for page in pages:
+                told(self.name, prefix, page, _Page)
                 for found in page.get("Contents", []):
-                    yield _below(prefix, told(self.name, found, _Listed).key).removeprefix(prefix)
+                    yield _below(prefix, told(self.name, prefix, found, _Listed).key).removeprefix(prefix)
 
     def versions(self, prefix: str) -> Iterator[Item | Marker]:
         """List all versions and delete markers of the keys that begin with `prefix`, newest first for each kind.
@@ -144,10 +167,11 @@ class Bucket:
                 Bucket=self.name, Prefix=prefix, PaginationConfig={"PageSize": PAGE}
             )
             for page in pages:
+                told(self.name, prefix, page, _Page)
                 for version in page.get("Versions", []):
-                    yield _item(prefix, told(self.name, version, _ListedVersion))
+                    yield _item(prefix, told(self.name, prefix, version, _ListedVersion))
                 for marker in page.get("DeleteMarkers", []):
-                    listed = told(self.name, marker, _ListedMarker)
+                    listed = told(self.name, prefix, marker, _ListedMarker)
                     yield Marker(_below(prefix, listed.key), listed.version_id, listed.is_latest)
 
     def histories(self, prefix: str) -> dict[str, History]:
@@ -188,13 +212,9 @@ class Bucket:
                     return None
                 raise
             with closing(answer["Body"]) as stream:
+                seen = told(self.name, key, answer, _Read)
                 body = stream.read()
-        item = Item(
-            key=key,
-            size_bytes=len(body),
-            etag=_plain(answer["ETag"]),
-            modified_at=_utc(answer["LastModified"]),
-        )
+        item = Item(key=key, size_bytes=len(body), etag=_plain(seen.etag), modified_at=_utc(seen.last_modified))
         return Stored(body, item)
 
     def write(self, key: str, body: bytes) -> None:
@@ -219,11 +239,12 @@ class Bucket:
                 if code_of(error) in _NOTHING:
                     return None
                 raise
+        seen = told(self.name, key, answer, _LookedAt)
         return Item(
             key=key,
-            size_bytes=answer["ContentLength"],
-            etag=_plain(answer["ETag"]),
-            modified_at=_utc(answer["LastModified"]),
+            size_bytes=seen.content_length,
+            etag=_plain(seen.etag),
+            modified_at=_utc(seen.last_modified),
         )
 
     def delete_if_same(self, item: Item) -> bool:

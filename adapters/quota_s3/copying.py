@@ -30,6 +30,10 @@ class _Part(msgspec.Struct, frozen=True):
     etag: str = msgspec.field(name="ETag")
 
 
+class _Begun(msgspec.Struct, frozen=True, rename="pascal"):
+    upload_id: str
+
+
 def copy(bucket: Bucket, source: str, target: str, etag: str, size_bytes: int, *, replace: bool) -> None:
     """Copy the object `source`, provided that its content is that of `etag`, with its metadata.
 
@@ -87,7 +91,8 @@ def _copy_in_parts(bucket: Bucket, source: str, target: str, etag: str, size_byt
                 CopySourceIfMatch=f'"{etag}"',
                 CopySourceRange=f"bytes={start}-{min(start + PART_BYTES, size_bytes) - 1}",
             )
-            parts.append({"PartNumber": number, "ETag": told(bucket.name, answer["CopyPartResult"], _Part).etag})
+            part = told(bucket.name, target, answer.get("CopyPartResult"), _Part)
+            parts.append({"PartNumber": number, "ETag": part.etag})
         if replace or not bucket.supports("CompleteMultipartUpload", "IfNoneMatch"):
             bucket.client.complete_multipart_upload(
                 Bucket=bucket.name, Key=target, UploadId=upload_id, MultipartUpload={"Parts": parts}
@@ -121,4 +126,4 @@ def _begin(bucket: Bucket, target: str, original: HeadObjectOutputTypeDef) -> st
         request["ContentType"] = original["ContentType"]
     if "StorageClass" in original:
         request["StorageClass"] = original["StorageClass"]
-    return bucket.client.create_multipart_upload(**request)["UploadId"]
+    return told(bucket.name, target, bucket.client.create_multipart_upload(**request), _Begun).upload_id

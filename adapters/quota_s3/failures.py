@@ -16,6 +16,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ReadTimeoutError,
 )
+from botocore.parsers import ResponseParserError
 
 from quota.errors import DeletionForbidden, StoreError, shown
 
@@ -55,14 +56,13 @@ def code_of(error: ClientError) -> str:
 
 def refused(bucket: str, key: str, task: str, code: str, message: str) -> StoreError:
     """Return the error that says that the server refused `task` at `key`, why, and what to do."""
-    where = f"bucket {bucket}" if not key else f"bucket {bucket}, key {shown(key)}"
     advice = _what_forbids(f"{code} {message.replace(key, '')}")
     if advice is not None:
         kind: type[StoreError] = DeletionForbidden
     else:
         kind = AccessRefused if code in _DENIED else StoreError
         advice = _cure(code)
-    return kind(f"{where}: cannot {task}: {code} ({message.strip() or 'no reason given'}); {advice}")
+    return kind(f"{_where(bucket, key)}: cannot {task}: {code} ({message.strip() or 'no reason given'}); {advice}")
 
 
 def _what_forbids(message: str) -> str | None:
@@ -85,6 +85,15 @@ def _cure(code: str) -> str:
     return _ADVICE.get(code, "mend the cause, then try again")
 
 
+def not_s3s(bucket: str, key: str, problem: Exception) -> StoreError:
+    """Return the error that says that what was answered, by a proxy perhaps, is not what S3 answers."""
+    return StoreError(f"{_where(bucket, key)}: the server's answer is not S3's: {problem}; it cannot be used")
+
+
+def _where(bucket: str, key: str) -> str:
+    return f"bucket {bucket}" if not key else f"bucket {bucket}, key {shown(key)}"
+
+
 @contextmanager
 def failures_named(bucket: str, key: str, task: str) -> Iterator[None]:
     """Turn what botocore raises in the block into a `StoreError` that names bucket, key, cause and cure.
@@ -99,8 +108,10 @@ def failures_named(bucket: str, key: str, task: str) -> Iterator[None]:
         message = error.response.get("Error", {}).get("Message") or ""
         raise refused(bucket, key, task, code_of(error), message) from error
     except BotoCoreError as error:
-        where = f"bucket {bucket}" if not key else f"bucket {bucket}, key {shown(key)}"
-        raise StoreError(f"{where}: cannot {task}: {error}; {_cure_here(error)}") from error
+        raise StoreError(f"{_where(bucket, key)}: cannot {task}: {error}; {_cure_here(error)}") from error
+    except (ResponseParserError, ValueError) as error:
+        # So botocore says that it cannot read an answer: a time or a number that is none, say.
+        raise not_s3s(bucket, key, error) from error
 
 
 def _cure_here(error: Exception) -> str:

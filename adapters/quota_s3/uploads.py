@@ -51,7 +51,7 @@ def _uploads(bucket: Bucket, prefix: str) -> list[_Upload]:
         )
         try:
             for page in pages:
-                uploads = (told(bucket.name, upload, _Upload) for upload in page.get("Uploads", []))
+                uploads = (told(bucket.name, prefix, upload, _Upload) for upload in page.get("Uploads", []))
                 found.extend(upload for upload in uploads if upload.key.startswith(prefix))
         except ClientError as error:
             # A server without multipart uploads has none that are unfinished.

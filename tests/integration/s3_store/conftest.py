@@ -63,3 +63,13 @@ def new_house(
 @pytest.fixture
 def house(new_house: Callable[[Kind], House], kind: Kind) -> House:
     return new_house(kind)
+
+
+@pytest.fixture
+def versioned(new_house: Callable[[Kind], House]) -> House:
+    return new_house("versioned")
+
+
+@pytest.fixture
+def unversioned(new_house: Callable[[Kind], House]) -> House:
+    return new_house("unversioned")

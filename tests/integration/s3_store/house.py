@@ -6,6 +6,7 @@ import threading
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, cast
 
 from botocore.awsrequest import AWSResponse
@@ -160,19 +161,17 @@ def once(act: Callable[[], object]) -> tuple[Callable[..., None], list[Callable[
     return handler, todo
 
 
-class _Raw:
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-
+class _Raw(BytesIO):
     def stream(self) -> Iterator[bytes]:
-        yield self._body
+        yield self.read()
 
 
-def answer(status: int, body: str) -> Callable[..., AWSResponse]:
+def answer(status: int, body: str, headers: Mapping[str, str] | None = None) -> Callable[..., AWSResponse]:
     """Return a handler of `before-send` that answers in place of the server."""
 
     def handler(request: AWSRequest, **_: object) -> AWSResponse:
-        return AWSResponse(str(request.url), status, HTTPHeaders(), _Raw(body.encode()))
+        said = HTTPHeaders.from_dict(headers or {})
+        return AWSResponse(str(request.url), status, said, _Raw(body.encode()))
 
     return handler
 

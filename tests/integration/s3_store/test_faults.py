@@ -29,16 +29,6 @@ WITH_ARN = (
 )
 
 
-@pytest.fixture
-def versioned(new_house: Callable[[Kind], House]) -> House:
-    return new_house("versioned")
-
-
-@pytest.fixture
-def unversioned(new_house: Callable[[Kind], House]) -> House:
-    return new_house("unversioned")
-
-
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _: None)
@@ -260,28 +250,6 @@ def once_answered(status: int, body: str) -> Callable[..., object]:
     numbers = itertools.count(1)
     handler = answer(status, body)
     return lambda **keywords: handler(**keywords) if next(numbers) == 1 else None
-
-
-def test_an_answer_without_what_every_answer_has_is_refused(versioned: House) -> None:
-    body = "<ListVersionsResult><Version><Key>x</Key></Version></ListVersionsResult>"
-    with (
-        listening(versioned.store, "before-send.s3.ListObjectVersions", answer(200, body)),
-        pytest.raises(StoreError, match="not S3's"),
-    ):
-        versioned.store.manifest(versioned.uri)
-
-
-def test_a_listing_that_does_not_keep_to_its_prefix_is_refused(unversioned: House) -> None:
-    listed = (
-        "<Contents><Key>elsewhere/model.pt</Key><LastModified>2026-01-01T00:00:00Z</LastModified>"
-        "<ETag>x</ETag><Size>1</Size></Contents>"
-    )
-    body = f"<ListBucketResult><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>"
-    with (
-        listening(unversioned.store, "before-send.s3.ListObjectsV2", answer(200, body)),
-        pytest.raises(StoreError, match="elsewhere"),
-    ):
-        unversioned.store.manifest(unversioned.uri)
 
 
 @pytest.mark.usefixtures("s3_environment")
