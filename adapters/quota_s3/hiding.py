@@ -14,11 +14,12 @@ import msgspec
 from quota.domain.manifest import Manifest
 from quota.errors import CheckpointChanged, StoreError, shown_paths
 from quota.ports import require_same
+from quota_s3.bucket import Bucket, Versioning
 from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed
 from quota_s3.deleting import Target, delete
 from quota_s3.listing import manifest_of
 from quota_s3.names import path_of
-from quota_s3.objects import History, visible_of
+from quota_s3.objects import NULL, History, visible_of
 from quota_s3.records import Record
 from quota_s3.uploads import abort_uploads
 
@@ -94,6 +95,19 @@ def _look(place: Place, prefix: str, claim: Claim) -> _View:
     return _View(sights, strangers)
 
 
+def require_hiding(bucket: Bucket, versioning: Versioning) -> None:
+    """Check that a bucket whose versioning is as given hides what is deleted by its key.
+
+    Raises:
+        StoreError: it destroys that: always what was written before it kept versions.
+    """
+    if versioning == "Enabled":
+        return
+    state = "suspended" if versioning == "Suspended" else "off"
+    reason = f"its versioning is {state}, so a delete would destroy what lies there instead of hiding it"
+    raise StoreError(f"bucket {bucket.name}: {reason}; enable versioning again")
+
+
 def begin(place: Place, prefix: str, subject: str, uri: str, manifest: Manifest) -> Claim:
     """Check that what lies at `prefix` is what `manifest` names, and put the claim into the trash.
 
@@ -127,7 +141,8 @@ def hide(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
 
     Raises:
         CheckpointChanged: something else lies there; all of our markers were taken away again, and the claim too.
-        StoreError: the server refused or failed; so they were, if that could be done.
+        StoreError: the server refused or failed, or a delete would no longer hide anything; so they were, if that could
+            be done.
     """
     try:
         view = _look(place, prefix, claim)
@@ -145,6 +160,8 @@ def hide(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
 
 def _hidden(place: Place, prefix: str, subject: str, claim: Claim, view: _View) -> _View:
     _require_ours(subject, view)
+    # Asked anew, right before: the claim may have begun days ago.
+    require_hiding(place.bucket, place.bucket.versioning())
     delete(place.bucket, [Target(sight.key) for sight in view.sights if not sight.is_hidden])
     view = _look(place, prefix, claim)
     _require_ours(subject, view)
@@ -287,12 +304,21 @@ def _unseen(place: Place, prefix: str, claim: Claim) -> tuple[_Sight, ...]:
     return sights
 
 
+def _require_unchanging(bucket: Bucket) -> None:
+    """Check that nothing new is written under the version id `null`."""
+    if bucket.versioning() != "Enabled":
+        reason = "its versioning is suspended, and what is written meanwhile could have the version id that is purged"
+        raise StoreError(f"bucket {bucket.name}: {reason}; enable versioning again")
+
+
 def _delete_for_good(place: Place, prefix: str, sights: tuple[_Sight, ...]) -> None:
     versions: list[Target] = []
     for sight in sights:
         item = sight.history.having(sight.entry.version)
         if item is not None:
             versions.append(Target(sight.key, item.version_id))
+    if any(version.version_id == NULL for version in versions):
+        _require_unchanging(place.bucket)
     delete(place.bucket, versions)
     histories = place.bucket.histories(prefix)
     left = [sight for sight in sights if histories.get(sight.key, _NEVER).having(sight.entry.version) is not None]

@@ -114,11 +114,10 @@ class S3Store:
 
     def _begun(self, place: Place, prefix: str, uri: str, manifest: Manifest) -> Claim:
         versioning = self._bucket.versioning()
-        if versioning == "Suspended":
-            reason = "its versioning is suspended, so a delete would destroy what lies there instead of hiding it"
-            raise StoreError(f"bucket {self._bucket.name}: {reason}; enable versioning again")
-        begin = relocating.begin if versioning == "off" else hiding.begin
-        return begin(place, prefix, _subject(uri), uri, manifest)
+        if versioning == "off":
+            return relocating.begin(place, prefix, _subject(uri), uri, manifest)
+        hiding.require_hiding(self._bucket, versioning)
+        return hiding.begin(place, prefix, _subject(uri), uri, manifest)
 
     def restore(self, uri: str, claim_id: str) -> bool:
         """Move the checkpoint of `claim_id` back from the trash to `uri`, replacing nothing. Durable on return.
