@@ -37,7 +37,8 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         modified_at: When that had been written.
         written_at: When it was written as the manifest has it, before it was ever restored.
         older_markers: Delete markers of its key that were there before, below the version.
-        markers: Delete markers that hide it since.
+        markers: Those that the claim's own deletes have put there since; None where that is not known, for a process
+            can die before it notes what it has put.
         held_etag: What its copy in the trash is; empty before there is one.
         held_modified_at: When the copy was made.
     """
@@ -49,7 +50,7 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     modified_at: datetime
     written_at: datetime
     older_markers: tuple[str, ...] = ()
-    markers: tuple[str, ...] = ()
+    markers: tuple[str, ...] | None = None
     held_etag: str = ""
     held_modified_at: datetime | None = None
 

@@ -16,7 +16,11 @@ from quota_s3.failures import code_of, failures_named, refused
 from quota_s3.parallel import in_parallel
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import DeleteObjectsOutputTypeDef, ObjectIdentifierTypeDef
+    from mypy_boto3_s3.type_defs import (
+        DeleteObjectsOutputTypeDef,
+        ObjectIdentifierTypeDef,
+        ResponseMetadataTypeDef,
+    )
 
 _TASK = "delete it (s3:DeleteObject, s3:DeleteObjectVersion)"
 # Older servers insist on Content-MD5, where newer versions of botocore send another checksum.
@@ -40,25 +44,38 @@ class Target:
     version_id: str | None = None
 
 
-def delete(bucket: Bucket, targets: Iterable[Target]) -> None:
+Markers = dict[str, str | None]
+"""The version ids of delete markers by key; None where a marker may have been put that the server did not tell of."""
+
+
+def delete(bucket: Bucket, targets: Iterable[Target], markers: Markers | None = None) -> None:
     """Delete `targets`. What is gone already counts as deleted.
+
+    Args:
+        bucket: Where.
+        targets: What.
+        markers: Gains an item for each key for which a request was made that puts a delete marker; also where this
+            raises.
 
     Raises:
         StoreError: the server refused or failed, or did not account for each of them exactly once.
     """
+    noted: Markers = {} if markers is None else markers
     batched: list[Target] = []
     single: list[Target] = []
     for target in targets:
         (single if _NO_XML.search(target.key) else batched).append(target)
     batches = [batched[start : start + PAGE] for start in range(0, len(batched), PAGE)]
-    for again in in_parallel(lambda batch: _delete_batch(bucket, batch), batches):
+    for again in in_parallel(lambda batch: _delete_batch(bucket, batch, noted), batches):
         single.extend(again)
-    in_parallel(lambda target: _delete_one(bucket, target), single)
+    in_parallel(lambda target: _delete_one(bucket, target, noted), single)
 
 
-def _delete_batch(bucket: Bucket, batch: Sequence[Target]) -> list[Target]:
+def _delete_batch(bucket: Bucket, batch: Sequence[Target], markers: Markers) -> list[Target]:
     """Delete a batch, and return which of it should be tried again, each by itself."""
     task = f"delete {len(batch)} keys from this one on (s3:DeleteObject, s3:DeleteObjectVersion)"
+    marking = [target.key for target in batch if target.version_id is None]
+    markers.update(dict.fromkeys(marking))
     with failures_named(bucket.name, batch[0].key, task):
         try:
             answer = bucket.client.delete_objects(
@@ -66,9 +83,20 @@ def _delete_batch(bucket: Bucket, batch: Sequence[Target]) -> list[Target]:
             )
         except ClientError as error:
             if code_of(error) in _ONE_BY_ONE:
+                # It did none of it.
+                for key in marking:
+                    del markers[key]
                 return list(batch)
             raise
+    if _was_tried_once(answer["ResponseMetadata"]):
+        told = {done.get("Key", ""): done.get("DeleteMarkerVersionId") for done in answer.get("Deleted", [])}
+        markers.update({key: told[key] for key in marking if key in told})
     return _settled(bucket, batch, answer)
+
+
+def _was_tried_once(metadata: ResponseMetadataTypeDef) -> bool:
+    """Tell whether botocore sent a request once: the server may have done each try, and told of the last one only."""
+    return metadata.get("RetryAttempts") == 0
 
 
 def _identifier(target: Target) -> ObjectIdentifierTypeDef:
@@ -114,11 +142,15 @@ def _require_each_once(bucket: Bucket, asked: set[Target], answered: Sequence[Ta
         raise StoreError(f"bucket {bucket.name}, key {shown(wrong[0])}: {reason} ({len(wrong)} keys); look at them")
 
 
-def _delete_one(bucket: Bucket, target: Target) -> None:
+def _delete_one(bucket: Bucket, target: Target, markers: Markers) -> None:
     with failures_named(bucket.name, target.key, _TASK):
         try:
             if target.version_id is None:
-                bucket.client.delete_object(Bucket=bucket.name, Key=target.key)
+                is_first = target.key not in markers
+                markers[target.key] = None
+                answer = bucket.client.delete_object(Bucket=bucket.name, Key=target.key)
+                if is_first and _was_tried_once(answer["ResponseMetadata"]):
+                    markers[target.key] = answer.get("VersionId")
             else:
                 bucket.client.delete_object(Bucket=bucket.name, Key=target.key, VersionId=target.version_id)
         except ClientError as error:

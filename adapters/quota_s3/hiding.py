@@ -16,9 +16,9 @@ from quota.errors import CheckpointChanged, StoreError, shown_paths
 from quota.ports import require_same
 from quota_s3.bucket import Bucket, Versioning
 from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed
-from quota_s3.deleting import Target, delete
+from quota_s3.deleting import Markers, Target, delete
 from quota_s3.listing import manifest_of
-from quota_s3.names import path_of
+from quota_s3.names import key_of, path_of
 from quota_s3.objects import NULL, History, visible_of
 from quota_s3.records import Record
 from quota_s3.uploads import abort_uploads
@@ -38,6 +38,15 @@ class _Sight:
     def added_markers(self) -> tuple[str, ...]:
         """Delete markers that lie above its version: there were none when the move began."""
         return tuple(marker for marker in self.history.markers if marker not in self.entry.older_markers)
+
+    @property
+    def own_markers(self) -> tuple[str, ...]:
+        """Those that the claim's own deletes have put there; all that were added where that was not noted.
+
+        Never one with the version id `null`: none is put while versions are kept, and others may write at that id.
+        """
+        noted = self.entry.markers
+        return tuple(marker for marker in self.added_markers if marker != NULL and (noted is None or marker in noted))
 
     @property
     def is_there(self) -> bool:
@@ -61,12 +70,12 @@ class _Sight:
 
     @property
     def is_moved(self) -> bool:
-        """Whether a delete marker of ours was put onto it, whatever was written there since."""
+        """Whether it lies below a delete marker, and below what was written since where the marker is ours."""
         if self.is_hidden:
             return True
         visible = self.history.visible
         is_next = visible is not None and self.history.versions[1:2] == [self.history.having(self.entry.version)]
-        return is_next and bool(self.added_markers)
+        return is_next and bool(self.own_markers)
 
     @property
     def has_older_versions(self) -> bool:
@@ -86,13 +95,36 @@ class _View:
         return tuple(sight for sight in self.sights if sight.is_hidden)
 
 
-def _look(place: Place, prefix: str, claim: Claim) -> _View:
-    entries = keyed(claim, prefix)
+def _look(place: Place, prefix: str, claim: Claim, put: Markers | None = None) -> _View:
+    """Look at what the claim is on.
+
+    Args:
+        place: The claim's place.
+        prefix: The checkpoint's.
+        claim: As it was before any marker in `put`.
+        put: Markers that were put since.
+    """
     histories = place.bucket.histories(prefix)
+    listed = {key: marker in histories.get(key, _NEVER).markers for key, marker in (put or {}).items()}
+    claim = _noting(claim, prefix, {key: marker if listed[key] else None for key, marker in (put or {}).items()})
+    entries = keyed(claim, prefix)
     sights = tuple(_Sight(key, entry, histories.get(key, _NEVER)) for key, entry in entries.items())
     ours = {sight.key for sight in sights if sight.is_visible}
     strangers = tuple(item.key for item in visible_of(histories.values()) if item.key not in ours)
     return _View(sights, strangers)
+
+
+def _noting(claim: Claim, prefix: str, put: Markers) -> Claim:
+    """Return the claim with the markers that were put last, in place of those that were noted of the same keys."""
+
+    def noting(entry: ClaimEntry) -> ClaimEntry:
+        key = key_of(prefix, entry.path)
+        if key not in put:
+            return entry
+        marker = put[key]
+        return msgspec.structs.replace(entry, markers=None if marker is None else (marker,))
+
+    return advanced(claim, claim.state, tuple(map(noting, claim.entries)))
 
 
 def require_hiding(bucket: Bucket, versioning: Versioning) -> None:
@@ -133,7 +165,9 @@ def begin(place: Place, prefix: str, subject: str, uri: str, manifest: Manifest)
         )
         for item in items
     )
-    return place.write_first(Claim(uri=uri, kind="markers", state="begun", entries=entries))
+    claim = place.write_first(Claim(uri=uri, kind="markers", state="begun", entries=entries))
+    # Nothing is hidden yet. What is stored does not say so, or whoever finds it after a crash would believe it.
+    return advanced(claim, "begun", tuple(msgspec.structs.replace(entry, markers=()) for entry in claim.entries))
 
 
 def hide(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
@@ -144,26 +178,32 @@ def hide(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
         StoreError: the server refused or failed, or a delete would no longer hide anything; so they were, if that could
             be done.
     """
+    put: Markers = {}
     try:
         view = _look(place, prefix, claim)
         if not all(sight.is_moved for sight in view.sights):
-            view = _hidden(place, prefix, subject, claim, view)
+            view = _hidden(place, prefix, subject, claim, view, put)
     except StoreError:
         # Where not even that can be done, the claim stays as begun: the next call finishes or undoes it.
         with suppress(StoreError):
-            _uncover(place, _look(place, prefix, claim))
+            _uncover(place, _look(place, prefix, claim, put))
             place.forget()
         raise
-    entries = tuple(msgspec.structs.replace(sight.entry, markers=sight.added_markers) for sight in view.sights)
+    entries = tuple(msgspec.structs.replace(sight.entry, markers=sight.own_markers) for sight in view.sights)
     return place.write(advanced(claim, "moved", entries))
 
 
-def _hidden(place: Place, prefix: str, subject: str, claim: Claim, view: _View) -> _View:
+def _hidden(place: Place, prefix: str, subject: str, claim: Claim, view: _View, put: Markers) -> _View:
+    """Put delete markers onto what has none, note them in `put`, and look what they have hidden."""
     _require_ours(subject, view)
+    todo = [sight for sight in view.sights if not sight.is_hidden]
+    if any(sight.entry.markers for sight in todo):
+        # Those that an earlier move has put are gone. After a crash they must not count for all that are ours.
+        place.write(_noting(claim, prefix, dict.fromkeys(sight.key for sight in todo)))
     # Asked anew, right before: the claim may have begun days ago.
     require_hiding(place.bucket, place.bucket.versioning())
-    delete(place.bucket, [Target(sight.key) for sight in view.sights if not sight.is_hidden])
-    view = _look(place, prefix, claim)
+    delete(place.bucket, [Target(sight.key) for sight in todo], put)
+    view = _look(place, prefix, claim, put)
     _require_ours(subject, view)
     if len(view.hidden) != len(view.sights):
         left = shown_paths(sight.entry.path for sight in view.sights if not sight.is_hidden)
@@ -180,8 +220,12 @@ def _require_ours(subject: str, view: _View) -> None:
 
 
 def _uncover(place: Place, view: _View) -> None:
-    """Take away the delete markers that were added, and write anew the placeholders that are gone."""
-    delete(place.bucket, [Target(sight.key, marker) for sight in view.sights for marker in sight.added_markers])
+    """Take away the claim's own delete markers, and write anew the placeholders that are gone.
+
+    A marker that somebody else has put stays, as far as the two can be told apart: whoever deletes a part of the
+    checkpoint has no use for it. After a crash they cannot. Then all that were added go, which loses nothing.
+    """
+    delete(place.bucket, [Target(sight.key, marker) for sight in view.sights for marker in sight.own_markers])
     for sight in view.sights:
         if sight.entry.is_placeholder and not sight.history.versions:
             place.bucket.write(sight.key, b"")
@@ -210,7 +254,7 @@ def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
     if claim.state == "begun" and not view.hidden:
         place.forget()
         return False
-    _require_restorable(subject, view, claim)
+    _require_restorable(subject, view)
     if claim.state == "moved":
         # From here on a part of it may be visible: no longer is it in the trash as a whole.
         claim = place.write(advanced(claim, "begun"))
@@ -224,7 +268,7 @@ def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
     return True
 
 
-def _require_restorable(subject: str, view: _View, claim: Claim) -> None:
+def _require_restorable(subject: str, view: _View) -> None:
     covered = [
         sight.entry.path for sight in view.sights if not (sight.is_visible or sight.is_hidden) and sight.is_there
     ]
@@ -238,13 +282,10 @@ def _require_restorable(subject: str, view: _View, claim: Claim) -> None:
     if lost:
         reason = "the versions of some keys are gone; did a lifecycle rule or somebody delete them?"
         raise StoreError(f"{subject}: {reason} {shown_paths(lost)}; it cannot be restored whole; the trash is kept")
-    if claim.state == "moved":
-        strange = [
-            sight.entry.path for sight in view.sights if not set(sight.added_markers) <= set(sight.entry.markers)
-        ]
-        if strange:
-            reason = "somebody else has deleted it too; remove the newer delete markers, then restore again"
-            raise CheckpointChanged(f"{subject}: {reason}: {shown_paths(strange)}; the trash is kept")
+    strange = [sight.entry.path for sight in view.sights if sight.own_markers != sight.added_markers]
+    if strange:
+        reason = "somebody else has deleted it too; remove the delete markers that are theirs, then restore again"
+        raise CheckpointChanged(f"{subject}: {reason}: {shown_paths(strange)}; the trash is kept")
 
 
 def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
@@ -332,6 +373,5 @@ def _delete_for_good(place: Place, prefix: str, sights: tuple[_Sight, ...]) -> N
         # After a crash it can no longer be told whether what is left is older or newer: then the marker stays.
         keeps = sight.has_older_versions if sight.is_there else bool(others)
         if not keeps:
-            own = sight.entry.markers or sight.added_markers
-            markers.extend(Target(sight.key, marker) for marker in own if marker in present)
+            markers.extend(Target(sight.key, marker) for marker in sight.own_markers if marker in present)
     delete(place.bucket, markers)

@@ -58,25 +58,6 @@ def test_a_change_while_a_checkpoint_is_hidden_is_seen_and_undoes_it(
     assert house.in_trash() == set()
 
 
-@pytest.mark.parametrize("number", [2, 3])
-def test_what_somebody_deletes_while_it_is_hidden_is_in_the_trash_all_the_same(
-    new_house: Callable[[Kind], House], number: int
-) -> None:
-    house = new_house("versioned")
-    manifest = house.store.manifest(house.uri)
-    numbers = itertools.count(1)
-
-    def handler(**_: object) -> None:
-        if next(numbers) == number:
-            removed(house)()
-
-    with listening(house.store, "before-send.s3.ListObjectVersions", handler):
-        house.store.trash(house.uri, CLAIM, manifest)
-    assert house.files() == {}
-    assert house.store.restore(house.uri, CLAIM)
-    assert house.files() == FILES
-
-
 @pytest.mark.parametrize("change", [rewritten, added])
 def test_a_write_right_before_the_delete_markers_comes_to_light_again(
     new_house: Callable[[Kind], House], change: Callable[[House], Callable[[], None]]
@@ -217,16 +198,6 @@ def test_what_was_brought_back_by_hand_is_not_purged(new_house: Callable[[Kind],
     assert house.files() == {"model.pt": b"weights"}
     assert house.store.restore(house.uri, CLAIM)
     assert house.files() == FILES
-
-
-def test_what_somebody_else_deleted_too_is_not_restored(new_house: Callable[[Kind], House]) -> None:
-    house = new_house("versioned")
-    house.evict()
-    house.client.delete_object(Bucket=house.bucket, Key=f"{house.prefix}model.pt")
-    with pytest.raises(CheckpointChanged, match=r"deleted it too.*model\.pt"):
-        house.store.restore(house.uri, CLAIM)
-    assert house.store.trashed(CLAIM)
-    assert house.files() == {}
 
 
 def test_what_is_lost_from_the_trash_is_not_restored_in_part(house: House, kind: Kind) -> None:
