@@ -7,7 +7,6 @@ afterwards; if that is something else, the marker is taken away again.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 
 import msgspec
 
@@ -15,116 +14,14 @@ from quota.domain.manifest import Manifest
 from quota.errors import CheckpointChanged, StoreError, shown_paths
 from quota.ports import require_same
 from quota_s3.bucket import Bucket, Versioning
-from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed
+from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths
 from quota_s3.deleting import Markers, Target, delete
 from quota_s3.listing import manifest_of
-from quota_s3.names import key_of, path_of
-from quota_s3.objects import NULL, History, visible_of
+from quota_s3.names import path_of
+from quota_s3.objects import NULL, visible_of
 from quota_s3.records import Record
+from quota_s3.sights import NEVER, Sight, View, look, noting
 from quota_s3.uploads import abort_uploads
-
-_NEVER = History()
-
-
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """A claimed object, and what the bucket has of its key now."""
-
-    key: str
-    entry: ClaimEntry
-    history: History
-
-    @property
-    def added_markers(self) -> tuple[str, ...]:
-        """Delete markers that lie above its version: there were none when the move began."""
-        return tuple(marker for marker in self.history.markers if marker not in self.entry.older_markers)
-
-    @property
-    def own_markers(self) -> tuple[str, ...]:
-        """Those that the claim's own deletes have put there; all that were added where that was not noted.
-
-        Never one with the version id `null`: none is put while versions are kept, and others may write at that id.
-        """
-        noted = self.entry.markers
-        return tuple(marker for marker in self.added_markers if marker != NULL and (noted is None or marker in noted))
-
-    @property
-    def is_there(self) -> bool:
-        """Whether its version still exists, hidden or not."""
-        return self.history.having(self.entry.version) is not None
-
-    @property
-    def is_visible(self) -> bool:
-        """Whether a reader of the key gets it."""
-        visible = self.history.visible
-        return visible is not None and visible.version == self.entry.version
-
-    @property
-    def is_hidden(self) -> bool:
-        """Whether it lies below delete markers, with no other content in between or above."""
-        if self.entry.is_placeholder and not self.history.versions:
-            # Some servers delete placeholders for good; what is empty can be written anew.
-            return True
-        newest = self.history.versions[0] if self.history.versions else None
-        return self.history.is_deleted and newest is not None and newest.version == self.entry.version
-
-    @property
-    def is_moved(self) -> bool:
-        """Whether it lies below a delete marker, and below what was written since where the marker is ours."""
-        if self.is_hidden:
-            return True
-        visible = self.history.visible
-        is_next = visible is not None and self.history.versions[1:2] == [self.history.having(self.entry.version)]
-        return is_next and bool(self.own_markers)
-
-    @property
-    def has_older_versions(self) -> bool:
-        """Whether there may be content below its version that comes to light without a marker above it."""
-        versions = self.history.versions
-        return bool(versions) and versions[-1].version != self.entry.version
-
-
-@dataclass(frozen=True, slots=True)
-class _View:
-    sights: tuple[_Sight, ...]
-    strangers: tuple[str, ...]
-    """Keys that readers see and that are not what the claim is on."""
-
-    @property
-    def hidden(self) -> tuple[_Sight, ...]:
-        return tuple(sight for sight in self.sights if sight.is_hidden)
-
-
-def _look(place: Place, prefix: str, claim: Claim, put: Markers | None = None) -> _View:
-    """Look at what the claim is on.
-
-    Args:
-        place: The claim's place.
-        prefix: The checkpoint's.
-        claim: As it was before any marker in `put`.
-        put: Markers that were put since.
-    """
-    histories = place.bucket.histories(prefix)
-    listed = {key: marker in histories.get(key, _NEVER).markers for key, marker in (put or {}).items()}
-    claim = _noting(claim, prefix, {key: marker if listed[key] else None for key, marker in (put or {}).items()})
-    entries = keyed(claim, prefix)
-    sights = tuple(_Sight(key, entry, histories.get(key, _NEVER)) for key, entry in entries.items())
-    ours = {sight.key for sight in sights if sight.is_visible}
-    strangers = tuple(item.key for item in visible_of(histories.values()) if item.key not in ours)
-    return _View(sights, strangers)
-
-
-def _noting(claim: Claim, prefix: str, put: Markers) -> Claim:
-    """Return the claim with the markers that were put last, in place of those that were noted of the same keys."""
-
-    def noting(entry: ClaimEntry) -> ClaimEntry:
-        key = key_of(prefix, entry.path)
-        if key not in put:
-            return entry
-        marker = put[key]
-        return msgspec.structs.replace(entry, markers=None if marker is None else (marker,))
-
-    return advanced(claim, claim.state, tuple(map(noting, claim.entries)))
 
 
 def require_hiding(bucket: Bucket, versioning: Versioning) -> None:
@@ -180,30 +77,30 @@ def hide(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
     """
     put: Markers = {}
     try:
-        view = _look(place, prefix, claim)
+        view = look(place, prefix, claim)
         if not all(sight.is_moved for sight in view.sights):
             view = _hidden(place, prefix, subject, claim, view, put)
     except StoreError:
         # Where not even that can be done, the claim stays as begun: the next call finishes or undoes it.
         with suppress(StoreError):
-            _uncover(place, _look(place, prefix, claim, put))
+            _uncover(place, look(place, prefix, claim, put))
             place.forget()
         raise
     entries = tuple(msgspec.structs.replace(sight.entry, markers=sight.own_markers) for sight in view.sights)
     return place.write(advanced(claim, "moved", entries))
 
 
-def _hidden(place: Place, prefix: str, subject: str, claim: Claim, view: _View, put: Markers) -> _View:
+def _hidden(place: Place, prefix: str, subject: str, claim: Claim, view: View, put: Markers) -> View:
     """Put delete markers onto what has none, note them in `put`, and look what they have hidden."""
     _require_ours(subject, view)
     todo = [sight for sight in view.sights if not sight.is_hidden]
     if any(sight.entry.markers for sight in todo):
         # Those that an earlier move has put are gone. After a crash they must not count for all that are ours.
-        place.write(_noting(claim, prefix, dict.fromkeys(sight.key for sight in todo)))
+        place.write(noting(claim, prefix, dict.fromkeys(sight.key for sight in todo)))
     # Asked anew, right before: the claim may have begun days ago.
     require_hiding(place.bucket, place.bucket.versioning())
     delete(place.bucket, [Target(sight.key) for sight in todo], put)
-    view = _look(place, prefix, claim, put)
+    view = look(place, prefix, claim, put)
     _require_ours(subject, view)
     if len(view.hidden) != len(view.sights):
         left = shown_paths(sight.entry.path for sight in view.sights if not sight.is_hidden)
@@ -211,7 +108,7 @@ def _hidden(place: Place, prefix: str, subject: str, claim: Claim, view: _View, 
     return view
 
 
-def _require_ours(subject: str, view: _View) -> None:
+def _require_ours(subject: str, view: View) -> None:
     other = [sight.entry.path for sight in view.sights if not (sight.is_visible or sight.is_hidden)]
     differing = [*other, *view.strangers]
     if differing:
@@ -219,7 +116,7 @@ def _require_ours(subject: str, view: _View) -> None:
         raise CheckpointChanged(f"{subject}: it changed while it was moved into the trash: {paths}; it is left there")
 
 
-def _uncover(place: Place, view: _View) -> None:
+def _uncover(place: Place, view: View) -> None:
     """Take away the claim's own delete markers, and write anew the placeholders that are gone.
 
     A marker that somebody else has put stays, as far as the two can be told apart: whoever deletes a part of the
@@ -237,7 +134,7 @@ def is_partly_hidden(place: Place, prefix: str, claim: Claim) -> bool:
     Raises:
         StoreError: the server refused or failed.
     """
-    return bool(_look(place, prefix, claim).hidden)
+    return bool(look(place, prefix, claim).hidden)
 
 
 def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
@@ -250,7 +147,7 @@ def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
         CheckpointChanged: something else lies there, or somebody else has deleted it too.
         StoreError: the server refused or failed, or a version is gone.
     """
-    view = _look(place, prefix, claim)
+    view = look(place, prefix, claim)
     if claim.state == "begun" and not view.hidden:
         place.forget()
         return False
@@ -259,7 +156,7 @@ def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
         # From here on a part of it may be visible: no longer is it in the trash as a whole.
         claim = place.write(advanced(claim, "begun"))
     _uncover(place, view)
-    view = _look(place, prefix, claim)
+    view = look(place, prefix, claim)
     unseen = [sight.entry.path for sight in view.sights if not sight.is_visible]
     if unseen or view.strangers:
         paths = shown_paths([*unseen, *view.strangers])
@@ -268,7 +165,7 @@ def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
     return True
 
 
-def _require_restorable(subject: str, view: _View) -> None:
+def _require_restorable(subject: str, view: View) -> None:
     covered = [
         sight.entry.path for sight in view.sights if not (sight.is_visible or sight.is_hidden) and sight.is_there
     ]
@@ -299,13 +196,13 @@ def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
     """
     _require_manifest(place, claim, manifest)
     if claim.state == "begun":
-        view = _look(place, prefix, claim)
+        view = look(place, prefix, claim)
         if not view.hidden:
             place.forget()
             return
         if not view.strangers and all(sight.is_visible or sight.is_hidden for sight in view.sights):
             claim = hide(place, prefix, place.subject, claim)
-            view = _look(place, prefix, claim)
+            view = look(place, prefix, claim)
         sights = view.hidden
     else:
         sights = _unseen(place, prefix, claim)
@@ -332,9 +229,9 @@ def _require_manifest(place: Place, claim: Claim, manifest: Manifest) -> None:
         raise CheckpointChanged(f"{place.subject} holds what its manifest does not name: {shown_paths(differing)}")
 
 
-def _unseen(place: Place, prefix: str, claim: Claim) -> tuple[_Sight, ...]:
+def _unseen(place: Place, prefix: str, claim: Claim) -> tuple[Sight, ...]:
     """Return what the claim is on, provided that readers see none of it."""
-    view = _look(place, prefix, claim)
+    view = look(place, prefix, claim)
     # A placeholder is like any other: one that is seen now is a later checkpoint's.
     sights = tuple(sight for sight in view.sights if not (sight.entry.is_placeholder and sight.is_visible))
     seen = [sight.entry.path for sight in sights if sight.is_visible]
@@ -352,7 +249,7 @@ def _require_unchanging(bucket: Bucket) -> None:
         raise StoreError(f"bucket {bucket.name}: {reason}; enable versioning again")
 
 
-def _delete_for_good(place: Place, prefix: str, sights: tuple[_Sight, ...]) -> None:
+def _delete_for_good(place: Place, prefix: str, sights: tuple[Sight, ...]) -> None:
     versions: list[Target] = []
     for sight in sights:
         item = sight.history.having(sight.entry.version)
@@ -362,14 +259,14 @@ def _delete_for_good(place: Place, prefix: str, sights: tuple[_Sight, ...]) -> N
         _require_unchanging(place.bucket)
     delete(place.bucket, versions)
     histories = place.bucket.histories(prefix)
-    left = [sight for sight in sights if histories.get(sight.key, _NEVER).having(sight.entry.version) is not None]
+    left = [sight for sight in sights if histories.get(sight.key, NEVER).having(sight.entry.version) is not None]
     if left:
         paths = shown_paths(sight.entry.path for sight in left)
         raise StoreError(f"{place.subject}: the server deleted some versions not, though it said so: {paths}")
     markers: list[Target] = []
     for sight in sights:
-        present = set(histories.get(sight.key, _NEVER).markers)
-        others = histories.get(sight.key, _NEVER).versions
+        present = set(histories.get(sight.key, NEVER).markers)
+        others = histories.get(sight.key, NEVER).versions
         # After a crash it can no longer be told whether what is left is older or newer: then the marker stays.
         keeps = sight.has_older_versions if sight.is_there else bool(others)
         if not keeps:
