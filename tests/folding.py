@@ -30,7 +30,7 @@ from quota.domain.events import (
     TrialResumed,
     TrialStarted,
 )
-from quota.domain.experiment import Checkpoint, ExperimentState, Touched
+from quota.domain.experiment import IN_TRASH_OUTCOMES, Checkpoint, ExperimentState, Touched
 from quota.domain.fold import fold_experiment
 from quota.domain.manifest import Manifest, ManifestEntry
 
@@ -147,7 +147,7 @@ class Story:
     def cancel(self, decision_id: str, reason: CancelReason = "resumed") -> None:
         self.add(EvictionCancelled(decision_id=decision_id, trial_id="?", reason=reason))
 
-    def fail(self, decision_id: str, step: Literal["trash", "purge"] = "trash") -> None:
+    def fail(self, decision_id: str, step: Literal["trash", "purge", "forbidden"] = "trash") -> None:
         self.add(EvictionFailed(decision_id=decision_id, trial_id="?", step=step, error="no"))
 
     def flags(self) -> list[str]:
@@ -205,7 +205,7 @@ def counted(state: ExperimentState) -> dict[str, int]:
         elif trial.status == "paused":
             held += by_trial.get(trial.trial_id, 0)
     # What lies in the trash is what open decisions have put there, whatever lies at its place by now.
-    in_trash = [one for one in state.decisions.values() if one.outcome in {"trashed", "purging"}]
+    in_trash = [one for one in state.decisions.values() if one.outcome in IN_TRASH_OUTCOMES]
     return {
         "held_checkpoints": held,
         "running_trials": running,

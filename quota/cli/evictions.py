@@ -16,6 +16,7 @@ class OutcomeName(Enum):
     CLAIMED = "claimed"
     TRASHED = "trashed"
     PURGING = "purging"
+    FORBIDDEN = "forbidden"
     PURGED = "purged"
     RESTORED = "restored"
     CANCELLED = "cancelled"

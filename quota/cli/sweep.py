@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,6 +49,9 @@ def sweep(
     most_evicted_bytes: Annotated[
         str | None, typer.Option("--most-evicted-bytes", metavar="SIZE", help="Likewise: 500GB, 10TB.")
     ] = None,
+    retry_forbidden: Annotated[
+        bool, typer.Option("--retry-forbidden", help="Try again to delete what a store had to keep (object lock).")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, like `ckpt-quota plan`.")] = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
@@ -68,7 +72,7 @@ def sweep(
         if dry_run:
             show_plans(services.planner.plan(experiments, parameters), as_json=as_json)
             return
-        order = sweep_order(settings, parameters)
+        order = replace(sweep_order(settings, parameters), retry_forbidden=retry_forbidden)
         try:
             with progress(quiet=as_json) as bar:
                 report = services.sweeper.sweep(experiments, order, MovesBar(bar, "evicting"))

@@ -15,15 +15,18 @@ from quota.domain.rung import Rung
 
 TrialStatus = Literal["running", "paused", "stopped", "completed", "failed"]
 CheckpointState = Literal["stored", "claimed", "trashed", "purging", "purged", "missing"]
-Outcome = Literal["claimed", "trashed", "purging", "purged", "restored", "cancelled", "failed"]
+Outcome = Literal["claimed", "trashed", "purging", "forbidden", "purged", "restored", "cancelled", "failed"]
 
 AT_ITS_PLACE: tuple[CheckpointState, ...] = ("stored", "claimed")
 """What still lies where its trial wrote it, as far as the log knows."""
 
-OPEN_OUTCOMES: tuple[Outcome, ...] = ("claimed", "trashed", "purging")
-"""Something is still to be done about such a decision."""
+OPEN_OUTCOMES: tuple[Outcome, ...] = ("claimed", "trashed", "purging", "forbidden")
+"""The store may still hold what such a decision is about."""
 
-UNDOABLE_OUTCOMES: tuple[Outcome, ...] = ("claimed", "trashed")
+IN_TRASH_OUTCOMES: tuple[Outcome, ...] = ("trashed", "purging", "forbidden")
+"""The trash holds what such a decision is about, or some of it."""
+
+UNDOABLE_OUTCOMES: tuple[Outcome, ...] = ("claimed", "trashed", "forbidden")
 """Such a decision can still be undone."""
 
 FIRST_RETRY = timedelta(minutes=1)
@@ -201,7 +204,7 @@ class Decision:
 
     @property
     def is_open(self) -> bool:
-        """Whether something is still to be done about it."""
+        """Whether the store may still hold what it is about."""
         return self.outcome in OPEN_OUTCOMES
 
 

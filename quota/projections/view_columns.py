@@ -39,7 +39,8 @@ VIEW_COLUMNS: dict[str, dict[str, str]] = {
         "usage": "What was counted under that limit then.",
         "state_position": "Position of the stream up to which these inputs reflect it.",
         "decided_position": "Position of the decision's own event.",
-        "outcome": "claimed, trashed, purging, purged, restored, cancelled or failed.",
+        "outcome": "claimed, trashed, purging, forbidden (the store must not delete it, so it stays in the trash), "
+        "purged, restored, cancelled or failed.",
         "outcome_at": "When it came to that.",
         "freed_bytes": "Bytes freed by purging.",
         "failures": "How often the store refused a step.",

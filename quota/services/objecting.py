@@ -18,7 +18,7 @@ def objection_to(locked: LockedExperiment, decided: EvictionDecided) -> CancelRe
 
 def is_wanted_back(locked: LockedExperiment, decision: Decision) -> bool:
     """Tell whether what a decision has put into the trash belongs at its place: what is pinned, or was reported."""
-    if decision.outcome != "trashed":
+    if decision.outcome not in {"trashed", "forbidden"}:
         return False
     checkpoint = locked.state.checkpoints[decision.decided.uri]
     is_own = checkpoint.decision_id == decision.decided.decision_id

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from functools import partial
 
 from quota.domain.events import CheckpointPurged, CheckpointRestored, Event, EvictionFailed, PurgeDecided
-from quota.domain.experiment import Decision, may_retry
-from quota.errors import PathRefused, StoreError
+from quota.domain.experiment import IN_TRASH_OUTCOMES, Decision, may_retry
+from quota.errors import DeletionForbidden, PathRefused, StoreError
 from quota.eventlog.locations import hold_locations
 from quota.projections.projector import LockedExperiment
 from quota.services.bringing_back import is_at_its_place
 from quota.services.objecting import is_wanted_back
 from quota.services.open_decisions import OpenDecisions
 from quota.services.stores import Stores
+from quota.services.sweep_order import SweepOrder
 from quota.services.tally import about
 
 
@@ -28,13 +28,13 @@ class Purger:
     def __init__(self, decisions: OpenDecisions) -> None:
         self._decisions = decisions
 
-    def has_due(self, experiment_id: str, retention: timedelta) -> bool:
+    def has_due(self, experiment_id: str, order: SweepOrder) -> bool:
         """Tell whether the trash holds what is to be deleted by now."""
-        return bool(self._decisions.find(experiment_id, self._due(retention)))
+        return bool(self._decisions.find(experiment_id, self._due(order)))
 
-    def purge_trash(self, experiment_id: str, retention: timedelta) -> None:
-        """Delete for good what has been in the trash for longer than `retention`, and finish purges begun."""
-        for batch in self._decisions.batches(experiment_id, self._due(retention)):
+    def purge_trash(self, experiment_id: str, order: SweepOrder) -> None:
+        """Delete for good what has been in the trash for long enough, and finish purges begun."""
+        for batch in self._decisions.batches(experiment_id, self._due(order)):
             begun: list[Decision] = []
             # From here on a resume is told that these are gone.
             self._decisions.with_each(experiment_id, batch, partial(self._begin_purge, begun=begun))
@@ -44,7 +44,7 @@ class Purger:
     def _begin_purge(self, locked: LockedExperiment, decision: Decision, *, begun: list[Decision]) -> None:
         if not _may_be_purged(locked, decision, self._decisions.stores):
             return
-        if decision.outcome == "trashed":
+        if decision.outcome != "purging":
             event = self._decisions.keeping(locked, partial(next_step, decision, self._decisions.stores))
             if decision.decided.reason == "orphan":
                 # Whoever is about to report a checkpoint there is waited for, and from here on comes too late.
@@ -63,6 +63,8 @@ class Purger:
         try:
             store = self._decisions.stores.at(decided.store_uri)
             self._decisions.lease.keeping(lambda: store.purge(decided.decision_id, decided.manifest))
+        except DeletionForbidden as error:
+            return EvictionFailed(**ids, step="forbidden", error=about(decided, error))
         except (StoreError, PathRefused) as error:
             self._decisions.stores.note_refusal(decided.store_uri, error)
             return EvictionFailed(**ids, step="purge", error=about(decided, error))
@@ -74,14 +76,19 @@ class Purger:
     ) -> None:
         self._decisions.add(locked, ended[decision.decided.decision_id])
 
-    def _due(self, retention: timedelta) -> Callable[[LockedExperiment, Decision], bool]:
+    def _due(self, order: SweepOrder) -> Callable[[LockedExperiment, Decision], bool]:
         now = self._decisions.now()
 
         def is_due(locked: LockedExperiment, decision: Decision) -> bool:
-            if not may_retry(decision.failures, decision.failed_at, now):
-                return False
-            in_trash_since = decision.outcome_at or now
-            is_late = decision.outcome == "purging" or in_trash_since + retention <= now
+            match decision.outcome:
+                case "forbidden":
+                    is_late = order.retry_forbidden
+                case "purging":
+                    is_late = may_retry(decision.failures, decision.failed_at, now)
+                case _:
+                    in_trash_since = decision.outcome_at or now
+                    is_late = in_trash_since + order.retention <= now
+                    is_late = is_late and may_retry(decision.failures, decision.failed_at, now)
             return is_late and _may_be_purged(locked, decision, self._decisions.stores)
 
         return is_due
@@ -92,7 +99,7 @@ def _may_be_purged(locked: LockedExperiment, decision: Decision, stores: Stores)
     root = decision.decided.store_uri
     if not stores.allows(root) or root in stores.suspended:
         return False
-    return decision.outcome in {"trashed", "purging"} and not is_wanted_back(locked, decision)
+    return decision.outcome in IN_TRASH_OUTCOMES and not is_wanted_back(locked, decision)
 
 
 def next_step(decision: Decision, stores: Stores) -> Event:

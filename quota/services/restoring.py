@@ -68,7 +68,7 @@ class Restorer:
         with self._projector.locked([experiment_id]) as all_locked:
             locked = all_locked[experiment_id]
             decision = locked.state.decisions.get(decision_id)
-            if decision is None or decision.outcome != "trashed":
+            if decision is None or decision.outcome not in {"trashed", "forbidden"}:
                 raise _nothing_to_undo(decision_id, outcome if decision is None else decision.outcome)
             if locked.state.checkpoints[decision.decided.uri].decision_id != decision_id:
                 raise _place_taken(decision)

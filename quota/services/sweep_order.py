@@ -67,6 +67,7 @@ class SweepOrder:
         lease_term: For how long a sweeper that says nothing is waited for by the next one.
         most_evictions: After how many evictions the rest is left to the next sweep.
         most_evicted_bytes: After how many bytes it is.
+        retry_forbidden: Whether to try again to delete what a store had to keep.
     """
 
     parameters: PolicyParameters
@@ -74,6 +75,7 @@ class SweepOrder:
     lease_term: timedelta = timedelta(minutes=1)
     most_evictions: int = 10_000
     most_evicted_bytes: int = 10**13
+    retry_forbidden: bool = False
 
 
 def never() -> bool:

@@ -134,9 +134,9 @@ class SweepRun:
 
     def purge(self, experiment_id: str) -> None:
         """Delete for good what is due."""
-        if self.purger.has_due(experiment_id, self.order.retention):
+        if self.purger.has_due(experiment_id, self.order):
             self._begin(experiment_id)
-            self.purger.purge_trash(experiment_id, self.order.retention)
+            self.purger.purge_trash(experiment_id, self.order)
 
     def purge_due(self, experiment_id: str) -> None:
         """Delete what is due, and nothing else."""

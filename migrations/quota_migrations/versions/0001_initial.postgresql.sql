@@ -73,7 +73,7 @@ CREATE TABLE decisions (
 --
 CREATE INDEX ix_decisions_experiment_id_decided_position ON decisions (experiment_id, decided_position)
 --
-CREATE INDEX ix_decisions_open ON decisions (experiment_id) WHERE outcome IN ('claimed', 'trashed', 'purging')
+CREATE INDEX ix_decisions_open ON decisions (experiment_id) WHERE outcome IN ('claimed', 'trashed', 'purging', 'forbidden')
 --
 CREATE INDEX ix_decisions_sweep_id ON decisions (sweep_id)
 --
@@ -416,7 +416,7 @@ COMMENT ON COLUMN eviction_history.state_position IS 'Position of the stream up 
 --
 COMMENT ON COLUMN eviction_history.decided_position IS 'Position of the decision''s own event.'
 --
-COMMENT ON COLUMN eviction_history.outcome IS 'claimed, trashed, purging, purged, restored, cancelled or failed.'
+COMMENT ON COLUMN eviction_history.outcome IS 'claimed, trashed, purging, forbidden (the store must not delete it, so it stays in the trash), purged, restored, cancelled or failed.'
 --
 COMMENT ON COLUMN eviction_history.outcome_at IS 'When it came to that.'
 --

@@ -73,7 +73,7 @@ CREATE TABLE decisions (
 --
 CREATE INDEX ix_decisions_experiment_id_decided_position ON decisions (experiment_id, decided_position)
 --
-CREATE INDEX ix_decisions_open ON decisions (experiment_id) WHERE outcome IN ('claimed', 'trashed', 'purging')
+CREATE INDEX ix_decisions_open ON decisions (experiment_id) WHERE outcome IN ('claimed', 'trashed', 'purging', 'forbidden')
 --
 CREATE INDEX ix_decisions_sweep_id ON decisions (sweep_id)
 --

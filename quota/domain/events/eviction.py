@@ -126,13 +126,14 @@ class EvictionFailed(DecisionEvent, frozen=True, kw_only=True):
         step: Which step it was. `list`: the store did not tell what the checkpoint consists of, and the decision has no
             manifest; `trash`: the store did not move it. After both it is where it was, and free again. `look`: the
             store did not even tell whether a sweep that was killed has moved it; the claim stays. `purge`: it stays in
-            the trash.
+            the trash, and is tried again. `forbidden`: nobody may delete it, so what the store has of it stays in the
+            trash until an operator has that tried again.
         error: What the store said.
     """
 
     TYPE: ClassVar[str] = "eviction_failed"
 
-    step: Literal["list", "trash", "look", "purge"]
+    step: Literal["list", "trash", "look", "purge", "forbidden"]
     error: str
 
 

@@ -107,6 +107,8 @@ def _failed(state: ExperimentState, event: RecordedEvent, payload: EvictionFaile
     decision.failed_at = event.occurred_at
     decision.error = payload.error
     state.touched.decisions[payload.decision_id] = decision
+    if payload.step == "forbidden":
+        _advance(state, event, payload.decision_id, "forbidden", "trashed")
     if payload.step in {"list", "trash"}:
         decision.outcome = "failed"
         decision.outcome_at = event.occurred_at
