@@ -29,10 +29,8 @@ from quota.cli import (
     store,
     sweep,
 )
+from quota.cli.exit_codes import FAILED, USAGE
 from quota.errors import BadInput, QuotaError, SettingsRefused
-
-DONE, FAILED, USAGE, EXCEEDED = range(4)
-"""Exit codes: done, failed, wrong usage or settings, a limit still exceeded."""
 
 app = typer.Typer(
     name="ckpt-quota",

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quota.cli.exit_codes import FAILED
 from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, progress
 
 if TYPE_CHECKING:
     from quota.services.auditing import Head
 
 app = typer.Typer(help="Verify and export the event log.", no_args_is_help=True)
-
-_FAILED = 1
 
 
 @app.command()
@@ -56,7 +55,7 @@ def verify(
     for found in [] if as_json else faults:
         typer.echo(f"{found['experiment_id']}, event {found['position']}: {found['reason']}", err=True)
     if faults:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from quota.cli.exit_codes import FAILED
 from quota.cli.session import DatabaseOption, JsonOption, duration_text, opened, print_json, print_table
 
 if TYPE_CHECKING:
@@ -15,9 +16,8 @@ if TYPE_CHECKING:
     from quota.bootstrap import Services
     from quota.eventlog.heartbeats import Heartbeat
 
-_FAILED = 1
 _OUTSIDE = "SELECT count(*) AS found FROM checkpoint_inventory WHERE state = 'stored' AND store IS NULL"
-_EXCEEDED = "SELECT count(*) AS found FROM quota_usage WHERE exceeded"
+_ABOVE_LIMIT = "SELECT count(*) AS found FROM quota_usage WHERE exceeded"
 
 
 def _sweeps(services: Services, unfinished: int) -> str:
@@ -48,7 +48,7 @@ def _time(moment: datetime) -> str:
 def _findings(services: Services) -> list[tuple[str, bool, str]]:
     """Look at what is stored. That a limit is exceeded is no fault: the next sweep sees to it."""
     outside = services.queries.ask(_OUTSIDE)[0]["found"]
-    exceeded = services.queries.ask(_EXCEEDED)[0]["found"]
+    exceeded = services.queries.ask(_ABOVE_LIMIT)[0]["found"]
     return [
         ("checkpoints in no store", not outside, f"{outside}, which are never evicted" if outside else "none"),
         ("experiments above their limit", True, f"{exceeded}; see: ckpt-quota plan" if exceeded else "none"),
@@ -100,4 +100,4 @@ def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None
     else:
         print_table("", ["check", "ok", "detail"], checks, "")
     if not all(ok for _, ok, _ in checks):
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from quota.cli.exit_codes import FAILED
 from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, progress
 
-_FAILED = 1
 _SHOWN = 20
 
 
@@ -43,7 +43,7 @@ def rebuild(
     else:
         _answer(len(streams), events, differences, verify=verify)
     if differences:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 def _answer(streams: int, events: int, differences: list[dict[str, Any]], *, verify: bool) -> None:

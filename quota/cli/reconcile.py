@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quota.cli.exit_codes import FAILED
 from quota.cli.session import (
     DatabaseOption,
     JsonOption,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from quota.services.findings import Finding, ReconcileReport
     from quota.services.sweep_order import SweepReport
 
-_FAILED = 1
 _SHOWN = 20
 _LISTED_AT_ONCE = 500
 _WORDS = {
@@ -127,7 +127,7 @@ def reconcile(
         _answer(report, watcher, record=record)
         _answer_trashed(trashed)
     if report.errors or report.untrusted or trashed.tally.errors or trashed.untrusted:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
 
 
 def _summed_up(report: ReconcileReport, watcher: _Watcher, trashed: SweepReport) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quota.cli.exit_codes import EXCEEDED, FAILED
 from quota.cli.plan import reasons, show_plans
 from quota.cli.session import (
     DatabaseOption,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from quota.errors import LeaseHeld
     from quota.services.sweep_order import SweepReport
 
-_FAILED, _EXCEEDED = 1, 3
 _MISSING_SHOWN = 5
 
 
@@ -81,9 +81,9 @@ def sweep(
             return
     _answer(report, settings.trash_retention, as_json=as_json)
     if report.tally.failed or report.untrusted:
-        raise typer.Exit(_FAILED)
+        raise typer.Exit(FAILED)
     if report.exceeded:
-        raise typer.Exit(_EXCEEDED)
+        raise typer.Exit(EXCEEDED)
 
 
 def _answer_skipped(held: LeaseHeld, *, as_json: bool) -> None:

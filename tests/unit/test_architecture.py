@@ -31,6 +31,7 @@ TOP_LEVEL = {
 }
 # Put together here, so that this file does not contain what it looks for.
 UNFINISHED = re.compile(r"\b(?:TO" + r"DO|FIX" + r"ME|XX" + r"X|HA" + r"CK)\b")
+EXIT_CODE = re.compile(r"^_?(?:FAILED|USAGE|EXCEEDED)\b[^=(]*=|\bExit\(\d")
 SLEEP = re.compile(r"\btime\.sl" + r"eep\(|\bfrom time import .*\bsleep\b")
 
 
@@ -90,6 +91,11 @@ def test_nothing_is_marked_as_unfinished() -> None:
 def test_nothing_sleeps() -> None:
     # What waits takes a clock or an event, so that a test can move it and a signal can end it.
     assert offences(SLEEP, python_files("quota", "adapters", "migrations", "tests", ".ci")) == []
+
+
+def test_exit_codes_are_named_in_one_place() -> None:
+    named = {place.partition(":")[0] for place in offences(EXIT_CODE, python_files("quota/cli"))}
+    assert named == {"quota/cli/exit_codes.py"}
 
 
 def test_the_top_level_holds_only_what_belongs_there() -> None:
