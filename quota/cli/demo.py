@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from quota.cli.session import JsonOption, picked, print_json, print_table, progress, size_text
+from quota.cli.session import JsonOption, print_json, progress
+from quota.cli.tables import picked, print_table, size_text
 
 if TYPE_CHECKING:
     from quota.demo.report import Report

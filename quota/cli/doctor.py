@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from quota.cli.exit_codes import FAILED
-from quota.cli.session import DatabaseOption, JsonOption, duration_text, opened, print_json, print_table
+from quota.cli.session import DatabaseOption, JsonOption, opened, print_json
+from quota.cli.tables import duration_text, print_table
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from quota.cli.session import DatabaseOption, JsonOption, chosen, opened, print_json, print_table, size_text
+from quota.cli.session import DatabaseOption, JsonOption, chosen, opened, print_json
+from quota.cli.tables import print_table, size_text
 
 
 class OutcomeName(Enum):

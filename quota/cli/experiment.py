@@ -6,16 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from quota.cli.session import (
-    DatabaseOption,
-    JsonOption,
-    chosen,
-    opened,
-    picked,
-    print_json,
-    print_table,
-    size_text,
-)
+from quota.cli.session import DatabaseOption, JsonOption, chosen, opened, print_json
+from quota.cli.tables import picked, print_table, size_text
 
 app = typer.Typer(help="See what experiments hold.", no_args_is_help=True)
 

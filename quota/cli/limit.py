@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from quota.cli.session import DatabaseOption, JsonOption, opened, picked, print_json, print_table
+from quota.cli.session import DatabaseOption, JsonOption, opened, print_json
+from quota.cli.tables import picked, print_table
 
 app = typer.Typer(help="Set, list and remove limits.", no_args_is_help=True)
 

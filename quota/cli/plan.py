@@ -17,9 +17,8 @@ from quota.cli.session import (
     opened,
     policy_parameters,
     print_json,
-    print_table,
-    size_text,
 )
+from quota.cli.tables import print_table, size_text
 
 if TYPE_CHECKING:
     from quota.domain.plan import HeldBack, Plan

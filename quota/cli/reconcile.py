@@ -8,17 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quota.cli.exit_codes import FAILED
-from quota.cli.session import (
-    DatabaseOption,
-    JsonOption,
-    MovesBar,
-    opened,
-    policy_parameters,
-    print_json,
-    print_table,
-    progress,
-    size_text,
-)
+from quota.cli.session import DatabaseOption, JsonOption, MovesBar, opened, policy_parameters, print_json, progress
+from quota.cli.tables import print_table, size_text
 from quota.domain.identifiers import ORPHANS_STREAM
 
 if TYPE_CHECKING:

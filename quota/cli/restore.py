@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, size_text
+from quota.cli.session import DatabaseOption, JsonOption, opened, print_json
+from quota.cli.tables import size_text
 
 
 def restore(

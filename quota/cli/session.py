@@ -1,20 +1,18 @@
-"""What the commands share: options, an open database, and output for people or machines."""
+"""What the commands share: options, an open database, and output for machines."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, TaskID
-    from rich.table import Table
 
     from quota.bootstrap import Services
     from quota.domain.events import PolicyParameters
@@ -34,10 +32,6 @@ PolicyOption = Annotated[
 SeedOption = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="What `random` draws by; a new one by default.")
 ]
-
-_WIDTH_WITHOUT_TERMINAL = 200
-_WIDTH_OF_ANY_TABLE = 10_000
-_KILO = 1_000
 
 
 @contextmanager
@@ -91,13 +85,6 @@ def policy_parameters(settings: Settings, seed: int | None) -> PolicyParameters:
     return parameters
 
 
-def console() -> Console:
-    """Return a console for tables; wide where nobody looks, so that nothing is cut off."""
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_WITHOUT_TERMINAL, highlight=False)
-
-
 def progress(*, quiet: bool) -> Progress:
     """Return a progress bar on stderr; it says nothing where nobody looks."""
     from rich.console import Console
@@ -111,7 +98,7 @@ def progress(*, quiet: bool) -> Progress:
 
     screen = Console(stderr=True)
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -153,85 +140,3 @@ def _plain(value: object) -> object:
     if isinstance(value, datetime):
         return value.isoformat().replace("+00:00", "Z")
     return str(value)
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
-    """Print a table; numbers to the right. Where there are no rows, print `empty`.
-
-    Where the terminal is too narrow for it, each row is a paragraph: ids are there to be copied.
-    """
-    from rich import box
-    from rich.table import Table
-
-    if not rows:
-        typer.echo(empty)
-        return
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, name in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float) or row[index] is None for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(shown(value) for value in row))
-    screen, needed = console(), _natural_width(table)
-    if not screen.is_terminal:
-        # Nobody looks, so nothing is cut off, and no line ends in blanks.
-        with screen.capture() as captured:
-            screen.width = needed
-            screen.print(table, crop=False)
-        # Click would put `?` for what the locale cannot spell.
-        sys.stdout.writelines(f"{line.rstrip()}\n" for line in captured.get().splitlines())
-        return
-    if needed <= screen.width:
-        screen.print(table, crop=False)
-        return
-    width = max(map(len, columns))
-    if title:
-        typer.echo(title)
-    for row in rows:
-        typer.echo("")
-        for name, value in zip(columns, row, strict=True):
-            typer.echo(f"{name:<{width}}  {shown(value)}")
-
-
-def _natural_width(table: Table) -> int:
-    from rich.console import Console
-
-    return Console(width=_WIDTH_OF_ANY_TABLE).measure(table).maximum
-
-
-def shown(value: object) -> str:
-    """Return a value as a table shows it."""
-    match value:
-        case None:
-            return "-"
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:.4g}"
-        case datetime():
-            return value.strftime("%Y-%m-%d %H:%M:%S")
-        case _:
-            return str(value)
-
-
-def size_text(size_bytes: float) -> str:
-    """Return a size as people write it: 1.2 GB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(size_bytes) < _KILO:
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= _KILO
-    return f"{size_bytes:.1f} PB"
-
-
-def duration_text(duration: timedelta) -> str:
-    """Return a duration as settings take it: 90s, 15m, 1h or 7d."""
-    seconds = duration.total_seconds()
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= length and seconds % length == 0:
-            return f"{seconds / length:.0f}{unit}"
-    return f"{seconds:g}s"
-
-
-def picked(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list[Any]]:
-    """Return some columns of rows."""
-    return [[row[name] for name in names] for row in rows]

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from quota.cli.session import DatabaseOption, JsonOption, opened, picked, print_json, print_table
+from quota.cli.session import DatabaseOption, JsonOption, opened, print_json
+from quota.cli.tables import picked, print_table
 
 app = typer.Typer(help="Say below which roots checkpoints may be deleted.", no_args_is_help=True)
 

@@ -18,13 +18,12 @@ from quota.cli.session import (
     PolicyOption,
     SeedOption,
     chosen,
-    duration_text,
     opened,
     policy_parameters,
     print_json,
     progress,
-    size_text,
 )
+from quota.cli.tables import duration_text, size_text
 
 if TYPE_CHECKING:
     from datetime import timedelta

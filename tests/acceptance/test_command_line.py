@@ -5,72 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import quota
-from quota.cli import main
+from acceptance.commands import Answer, Run
 
 SWEPT = "1 evicted into the trash, which keeps them for 1h; 0 purged, 0 B freed; 0 failed, 0 cancelled\n"
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:  # noqa: ANN401 - JSON
-        return json.loads(self.out)
-
-
-Run = Callable[..., Answer]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
-    """Run a command in an empty directory, as a shell does."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments: str) -> Answer:
-        monkeypatch.setattr("sys.argv", ["ckpt-quota", *arguments])
-        try:
-            main()
-            code = 0
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 1
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Answer(code, captured.out, captured.err)
-
-    return command
-
-
-@pytest.fixture
-def paused(run: Run, tmp_path: Path) -> Path:
-    """Two paused trials whose checkpoints lie in a store, and a limit of one; returns the store's root."""
-    root = tmp_path / "scratch"
-    with quota.connect("sqlite:///quota.db") as db:
-        experiment = db.register_experiment(
-            "asha", mode="min", rung_levels=[1, 3], promotion_quantiles=[0.5, 0.5], max_resource=9
-        )
-        for trial_id, metric in (("1", 0.1), ("2", 0.2)):
-            place = root / f"trial-{trial_id}"
-            place.mkdir(parents=True)
-            (place / "weights").write_bytes(b"w" * 100)
-            experiment.trial_started(trial_id)
-            experiment.trial_reported(trial_id, resource=1, metric=metric)
-            experiment.checkpoint_saved(trial_id, location=place, size_bytes=100, resource=1)
-            experiment.trial_paused(trial_id, level=1, metric=metric)
-    assert run("store", "add", str(root)).code == 0
-    assert run("limit", "set", "--checkpoints", "1").code == 0
-    return root
 
 
 def test_plan_and_dry_run_write_nothing(run: Run, paused: Path) -> None:
