@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from quota.cli.session import JsonOption, print_json, progress
-from quota.cli.tables import picked, print_table, size_text
+from quota.cli.tables import picked, print_table, size_text, small
 
 if TYPE_CHECKING:
     from quota.demo.report import Report
@@ -59,40 +59,42 @@ def _show(report: Report) -> None:
     print_table(f"The limit saved {saved:.0%} of the disk", ["", "with the limit", "without"], rows, "")
     print_table(
         f"What was evicted: {experiment['checkpoints_evicted']} checkpoints, by the rung that they were paused at",
-        ["level", "evicted", "size", "mean p resume", "expected loss (epochs)", "resumed all the same", "lost epochs"],
+        ["level", "evicted", "size", "mean p resume", "expected loss", "missed", "lost"],
         [
             [
                 row["level"],
                 row["evicted"],
                 size_text(row["size_bytes"]),
-                row["mean_resume_probability"],
-                row["expected_loss"],
+                small(row["mean_resume_probability"]),
+                small(row["expected_loss"]),
                 row["resumed"],
                 row["lost"],
             ]
             for row in report.by_level
         ],
         "nothing",
+        optional=["size"],
     )
     print_table(
         f"The last {_SHOWN} decisions and their reasons",
-        ["trial", "level", "rank", "of", "p better", "from", "p resume", "expected loss", "size", "outcome"],
+        ["trial", "level", "rank", "of", "p better", "from", "p resume", "loss", "size", "outcome"],
         [
             [
                 row["trial_id"],
                 row["level"],
                 row["rank"],
                 row["rung_length"],
-                row["p_better"],
+                small(row["p_better"]),
                 f"{row['estimator_ones']}/{row['estimator_total']} ({row['estimator']})",
-                row["resume_probability"],
-                row["score"],
+                small(row["resume_probability"]),
+                small(row["score"]),
                 size_text(row["size_bytes"]),
                 row["outcome"],
             ]
             for row in report.decisions[:_SHOWN]
         ],
         "none",
+        optional=["outcome", "size", "of", "rank"],
     )
     typer.echo(
         f"Cost: of {experiment['trials_resumed']} resumed trials, {experiment['trials_resumed_without_checkpoint']} "

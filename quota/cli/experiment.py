@@ -42,6 +42,7 @@ def list_experiments(database: DatabaseOption = None, as_json: JsonOption = Fals
             for row in rows
         ],
         "no experiments yet; record one with quota.connect() or `ckpt-quota ingest`",
+        optional=["freed", "running", "in trash", "stored"],
     )
 
 
@@ -97,7 +98,12 @@ def show(experiment_id: IdArgument, database: DatabaseOption = None, as_json: Js
             for row in held
         ],
         "no checkpoints",
+        places="uri",
+        optional=["store", "resource", "pinned", "status"],
     )
+    outside = sum(row["store"] is None for row in held)
+    if outside:
+        typer.echo(f"{outside} in no store, so never evicted; allow it with: ckpt-quota store add ROOT")
 
 
 @app.command()

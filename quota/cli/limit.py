@@ -80,6 +80,7 @@ def list_limits(database: DatabaseOption = None, as_json: JsonOption = False) ->
             ["scope", "measure", "high", "low", "set", "by"],
             picked(rows, ["scope", "measure", "high", "low", "set_at", "actor"]),
             "no limits yet; set one with: ckpt-quota limit set --checkpoints 10",
+            optional=["measure", "by", "set"],
         )
 
 

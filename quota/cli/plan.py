@@ -18,7 +18,7 @@ from quota.cli.session import (
     policy_parameters,
     print_json,
 )
-from quota.cli.tables import print_table, size_text
+from quota.cli.tables import print_table, size_text, small
 
 if TYPE_CHECKING:
     from quota.domain.plan import HeldBack, Plan
@@ -58,6 +58,7 @@ def show_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
             for one in plans
         ],
         "no experiment has a limit; set one with: ckpt-quota limit set --checkpoints 10",
+        optional=["low", "frees"],
     )
     for one in plans:
         if one.shortfall:
@@ -66,7 +67,7 @@ def show_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
     if evictions:
         print_table(
             "Evictions, the one to be missed least first",
-            ["experiment", "trial", "reason", "level", "rank", "of", "p resume", "expected loss", "size", "uri"],
+            ["experiment", "trial", "reason", "level", "rank", "of", "p resume", "loss", "size", "uri"],
             [
                 [
                     one.experiment_id,
@@ -75,14 +76,16 @@ def show_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
                     candidate.level,
                     candidate.rank,
                     candidate.rung_length,
-                    candidate.resume_probability,
-                    candidate.score,
+                    small(candidate.resume_probability),
+                    small(candidate.score),
                     size_text(candidate.size_bytes),
                     candidate.uri,
                 ]
                 for one, candidate in evictions
             ],
             "",
+            places="uri",
+            optional=["of", "reason", "rank", "level", "size", "loss", "experiment", "p resume"],
         )
 
 

@@ -74,4 +74,5 @@ def list_stores(database: DatabaseOption = None, as_json: JsonOption = False) ->
             ["root", "added", "by"],
             picked(rows, ["uri", "added_at", "actor"]),
             "no stores yet, so nothing is ever deleted; allow it with: ckpt-quota store add ROOT",
+            optional=["by", "added"],
         )

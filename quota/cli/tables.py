@@ -128,7 +128,7 @@ def print_table(
     numeric = frozenset(name for name, values in named.items() if all(_is_number(value) for value in values))
     whole = _Layout(columns, [[*map(shown, row)] for row in rows], numeric, prose=(prose, None))
     if title:
-        _write(title)
+        write(title)
     there = screen()
     if not there.is_terminal:
         _print_whole(whole)
@@ -139,7 +139,7 @@ def print_table(
         return
     there.print(fitted.table(), crop=False)
     for note in notes:
-        _write(note)
+        write(note)
 
 
 def _fitted(layout: _Layout, width: int, places: str, optional: Sequence[str]) -> tuple[_Layout | None, list[str]]:
@@ -160,7 +160,7 @@ def _fitted(layout: _Layout, width: int, places: str, optional: Sequence[str]) -
         fitted = layout.fitted(width)
     notes = [f"{places}: below {shared}"] if shared and places not in left_out else []
     if left_out:
-        notes.append(f"left out for want of room: {', '.join(left_out)}; --json or a wider terminal shows more")
+        notes.append(f"left out: {', '.join(left_out)}; --json or a wider terminal shows them")
     return fitted, notes
 
 
@@ -181,18 +181,19 @@ def _print_whole(layout: _Layout) -> None:
     with wide.capture() as captured:
         wide.print(layout.table(), crop=False)
     for line in captured.get().splitlines():
-        _write(line.rstrip())
+        write(line.rstrip())
 
 
 def _print_records(layout: _Layout) -> None:
     width = max(map(len, layout.columns))
     for row in layout.rows:
-        _write("")
+        write("")
         for name, value in zip(layout.columns, row, strict=True):
-            _write(f"{name:<{width}}  {value}")
+            write(f"{name:<{width}}  {value}")
 
 
-def _write(line: str) -> None:
+def write(line: str) -> None:
+    """Print a line of text."""
     # Click would put `?` for what the locale cannot spell.
     sys.stdout.write(f"{line}\n")
 

@@ -18,6 +18,8 @@ Answer = list[dict[str, Any]]
 EVICTIONS = """
     SELECT * FROM eviction_history
     WHERE (:experiment_id IS NULL OR experiment_id = :experiment_id)
+      AND (:trial_id IS NULL OR trial_id = :trial_id)
+      AND (:sweep_id IS NULL OR CAST(sweep_id AS TEXT) = :sweep_id)
       AND (:outcome IS NULL OR outcome = :outcome)
     ORDER BY decided_at DESC, experiment_id, decided_position DESC
     LIMIT :most
@@ -98,9 +100,18 @@ class Queries:
             raise NotFound(f"trial {named(trial_id)} of {experiment_id}: it has no checkpoint; {advice}")
         return str(found[0]["uri"])
 
-    def evictions(self, experiment_id: str | None, outcome: str | None, most: int) -> Answer:
-        """Return the latest decisions, newest first."""
-        return self.ask(EVICTIONS, experiment_id=experiment_id, outcome=outcome, most=most)
+    def evictions(
+        self,
+        experiment_id: str | None,
+        outcome: str | None,
+        most: int,
+        *,
+        trial_id: str | None = None,
+        sweep_id: str | None = None,
+    ) -> Answer:
+        """Return the latest decisions, newest first; None stands for any."""
+        wanted = {"experiment_id": experiment_id, "trial_id": trial_id, "sweep_id": sweep_id, "outcome": outcome}
+        return self.ask(EVICTIONS, **wanted, most=most)
 
 
 def named(text: str) -> str:

@@ -42,6 +42,16 @@ def test_evictions(sweeps: Sweeps, experiment_id: str | None, outcome: str | Non
     assert sorted(row["trial_id"] for row in rows) == trials
 
 
+def test_evictions_of_a_trial_and_of_a_sweep(sweeps: Sweeps) -> None:
+    evictions = sweeps.services.queries.evictions
+    (row,) = evictions("x", None, 50, trial_id="2")
+    assert row["trial_id"] == "2"
+    chosen = evictions(None, None, 50, sweep_id=str(row["sweep_id"]))
+    assert {one["sweep_id"] for one in chosen} == {row["sweep_id"]}
+    assert len(chosen) < len(evictions(None, None, 50))
+    assert evictions(None, None, 50, sweep_id="none") == []
+
+
 def test_what_is_shown_of_an_experiment(sweeps: Sweeps) -> None:
     ask = sweeps.services.queries.ask
     for experiment_id in ("x", None):
