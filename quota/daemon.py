@@ -17,48 +17,22 @@ from typing import Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from quota.bootstrap import Services, software_version, sweep_order
 from quota.domain.events import PolicyParameters
-from quota.errors import LeaseHeld, QuotaError, SettingsRefused
+from quota.errors import LeaseHeld, QuotaError
+from quota.schedules import triggers
 from quota.services.findings import Finding, ReconcileOrder
 from quota.services.ids import new_id
 from quota.services.sweep_order import SweepOrder, SweepReport
-from quota.settings import Settings, parse_duration
+from quota.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 BEAT_EVERY = timedelta(seconds=10)
-_SHORTEST = timedelta(seconds=1)
 _DELETING, _LISTING, _LIGHT = "deleting", "listing", "light"
-
-
-def trigger_of(setting: str, schedule: str, jitter: timedelta) -> IntervalTrigger | CronTrigger:
-    """Return when a job is to run.
-
-    Args:
-        setting: The setting's name, for the error.
-        schedule: An interval such as `90s`, `15m` or `1d`, or the five fields of a crontab, in UTC.
-        jitter: By how much at most each time is delayed at random.
-
-    Raises:
-        SettingsRefused: `schedule` is neither.
-    """
-    seconds = int(jitter.total_seconds()) or None
-    try:
-        if len(schedule.split()) > 1:
-            trigger = CronTrigger.from_crontab(schedule, timezone=UTC)
-            trigger.jitter = seconds
-            return trigger
-        every = parse_duration(schedule)
-    except ValueError as error:
-        reason = f"{error}; or write the five fields of a crontab, e.g. `*/5 * * * *`"
-        raise SettingsRefused("settings", setting, schedule, reason) from error
-    if not isinstance(every, timedelta) or every < _SHORTEST:
-        raise SettingsRefused("settings", setting, schedule, f"at least {_SHORTEST.total_seconds():.0f}s")
-    return IntervalTrigger(seconds=int(every.total_seconds()), jitter=seconds, timezone=UTC)
 
 
 class Daemon:
@@ -85,10 +59,14 @@ class Daemon:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone=UTC,
         )
-        self._add("sweep", settings.sweep_schedule, self._sweep, _DELETING)
-        self._add("purge", settings.purge_schedule, self._purge, _DELETING)
-        self._add("reconcile", settings.reconcile_schedule, self._reconcile, _LISTING)
-        self._add("catch_up", settings.catch_up_schedule, self._catch_up, _LIGHT)
+        works: dict[str, tuple[Callable[[], None], str]] = {
+            "sweep": (self._sweep, _DELETING),
+            "purge": (self._purge, _DELETING),
+            "reconcile": (self._reconcile, _LISTING),
+            "catch_up": (self._catch_up, _LIGHT),
+        }
+        for name, trigger in triggers(settings).items():
+            self._add(name, trigger, *works[name])
         beat = IntervalTrigger(seconds=BEAT_EVERY.seconds, timezone=UTC)
         self._scheduler.add_job(self._beat, beat, id="heartbeat", executor=_LIGHT)
 
@@ -112,8 +90,7 @@ class Daemon:
             logger.warning("the heartbeat cannot be removed: %s", failure)
         logger.info("daemon %s ended", self._daemon_id)
 
-    def _add(self, name: str, schedule: str, work: Callable[[], None], executor: str) -> None:
-        trigger = trigger_of(f"{name}_schedule", schedule, self._settings.schedule_jitter)
+    def _add(self, name: str, trigger: BaseTrigger, work: Callable[[], None], executor: str) -> None:
         first = {"next_run_time": datetime.now(UTC)} if isinstance(trigger, IntervalTrigger) else {}
         self._scheduler.add_job(self._guarded, trigger, args=[name, work], id=name, executor=executor, **first)
 
