@@ -30,7 +30,8 @@ from quota.cli import (
     sweep,
 )
 from quota.cli.exit_codes import FAILED, USAGE
-from quota.errors import BadInput, QuotaError, SettingsRefused
+from quota.cli.failures import described, exit_code
+from quota.errors import QuotaError
 
 app = typer.Typer(
     name="ckpt-quota",
@@ -86,7 +87,7 @@ def main() -> None:
         app()
     except QuotaError as error:
         _print_error(error)
-        sys.exit(USAGE if isinstance(error, SettingsRefused) else FAILED)
+        sys.exit(exit_code(error))
     except KeyboardInterrupt:
         _say("interrupted; what was begun is finished by the next sweep")
         sys.exit(FAILED)
@@ -133,10 +134,7 @@ def _print_error(error: QuotaError) -> None:
     if "--json" not in sys.argv:
         _say(str(error))
         return
-    described: dict[str, object] = {"error": type(error).__name__, "message": str(error)}
-    if isinstance(error, BadInput):
-        described |= {"thing": error.thing, "field": error.field, "reason": error.reason}
-    typer.echo(json.dumps(described), err=True)
+    typer.echo(json.dumps(described(error)), err=True)
 
 
 def _say(text: str) -> None:

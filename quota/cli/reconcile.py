@@ -9,7 +9,7 @@ import typer
 
 from quota.cli.exit_codes import FAILED
 from quota.cli.session import DatabaseOption, JsonOption, MovesBar, opened, policy_parameters, print_json, progress
-from quota.cli.tables import print_table, size_text
+from quota.cli.tables import counted, print_table, size_text
 from quota.domain.identifiers import ORPHANS_STREAM
 
 if TYPE_CHECKING:
@@ -137,9 +137,9 @@ def _summed_up(report: ReconcileReport, watcher: _Watcher, trashed: SweepReport)
 
 def _answer(report: ReconcileReport, watcher: _Watcher, *, record: bool) -> None:
     typer.echo(
-        f"{_count(report.files, 'file')} ({size_text(report.size_bytes)}) compared with "
-        f"{_count(report.checkpoints, 'checkpoint')}: "
-        + ("no difference" if not watcher.numbers else _count(watcher.numbers.total(), "difference"))
+        f"{counted(report.files, 'file')} ({size_text(report.size_bytes)}) compared with "
+        f"{counted(report.checkpoints, 'checkpoint')}: "
+        + ("no difference" if not watcher.numbers else counted(watcher.numbers.total(), "difference"))
     )
     kinds = [kind for kind in _WORDS if watcher.numbers[kind]]
     if kinds:
@@ -180,17 +180,13 @@ def _answer_trashed(trashed: SweepReport) -> None:
     tally = trashed.tally
     if tally.evicted:
         typer.echo(
-            f"{_count(tally.evicted, 'orphan')} moved to the trash, which sweeps empty when it is due; "
+            f"{counted(tally.evicted, 'orphan')} moved to the trash, which sweeps empty when it is due; "
             f"see: ckpt-quota evictions -e {ORPHANS_STREAM}; undo with: ckpt-quota restore DECISION"
         )
     for error in tally.errors:
         typer.echo(f"failed: {error}", err=True)
     for reason in trashed.untrusted.values():
         typer.echo(f"not moved: {reason}", err=True)
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def _row(finding: Finding) -> list[object]:

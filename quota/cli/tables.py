@@ -224,6 +224,11 @@ def small(value: float | None) -> Small | None:
     return None if value is None else Small(value)
 
 
+def counted(number: int, thing: str) -> str:
+    """Return how many there are of something: 1 file, 2 files."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 def size_text(size_bytes: float) -> str:
     """Return a size as people write it: 1.2 GB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):

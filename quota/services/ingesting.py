@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from quota.domain.events import RECORDER_EVENTS, NewEvent
@@ -17,6 +17,7 @@ from quota.services.refusing import error_for
 
 BATCH = 500
 _MOST_NESTING = 32
+_MOST_MISTAKES = 100
 
 
 @dataclass(slots=True)
@@ -26,10 +27,27 @@ class IngestReport:
     Attributes:
         stored: Events stored.
         stored_before: Events that the log held already.
+        lines: How many lines are done with: all up to this one.
     """
 
     stored: int = 0
     stored_before: int = 0
+    lines: int = 0
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """What reading a file without storing anything came to.
+
+    Attributes:
+        events: Lines that are events.
+        mistakes: The first of those that are none, with the reasons, by number.
+        refused: How many are none.
+    """
+
+    events: int = 0
+    mistakes: dict[int, BadInput] = field(default_factory=dict)
+    refused: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +85,24 @@ def parse_line(line: bytes, number: int, actor: str) -> NewEvent | None:
 
 
 def bounded_lines(source: BinaryIO) -> Iterator[bytes]:
-    """Yield lines, each only as far as it could be an event: what is longer is refused, and not read to its end."""
+    """Yield lines, each only as far as it could be an event: what is longer is refused, and its rest is passed over."""
     while line := source.readline(MAX_EVENT_BYTES + 1):
         yield line
+        while line and not line.endswith(b"\n"):
+            line = source.readline(MAX_EVENT_BYTES + 1)
+
+
+def check(lines: Iterable[bytes], actor: str) -> CheckReport:
+    """Judge each line by itself, and store nothing. Whether the log admits an event is seen when it is stored."""
+    report = CheckReport()
+    for number, line in enumerate(lines, start=1):
+        try:
+            report.events += parse_line(line, number, actor) is not None
+        except BadInput as error:
+            report.refused += 1
+            if len(report.mistakes) < _MOST_MISTAKES:
+                report.mistakes[number] = error
+    return report
 
 
 def ingest(lines: Iterable[bytes], recorder: Recorder, actor: str) -> Iterator[IngestReport]:
@@ -84,6 +117,7 @@ def ingest(lines: Iterable[bytes], recorder: Recorder, actor: str) -> Iterator[I
     report = IngestReport()
     batch: list[NewEvent] = []
     names: dict[str, str] = {}
+    number = 0
     for number, line in enumerate(lines, start=1):
         event = parse_line(line, number, actor)
         if event is None:
@@ -91,17 +125,20 @@ def ingest(lines: Iterable[bytes], recorder: Recorder, actor: str) -> Iterator[I
         batch.append(event)
         names.setdefault(event.event_id, f"line {number}, event {event.event_id} ({event.payload.TYPE})")
         if len(batch) == BATCH:
-            yield _append(recorder, batch, names, report)
+            yield _append(recorder, batch, names, report, number)
             batch, names = [], {}
-    yield _append(recorder, batch, names, report)
+    yield _append(recorder, batch, names, report, number)
 
 
-def _append(recorder: Recorder, batch: list[NewEvent], names: dict[str, str], report: IngestReport) -> IngestReport:
+def _append(
+    recorder: Recorder, batch: list[NewEvent], names: dict[str, str], report: IngestReport, lines: int
+) -> IngestReport:
     for receipt in recorder.append(batch, names):
         if receipt.stored_before:
             report.stored_before += 1
         else:
             report.stored += 1
+    report.lines = lines
     return report
 
 

@@ -1,0 +1,42 @@
+"""Errors as the command line tells them: as a message for people, or as JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quota.cli.exit_codes import FAILED, USAGE
+from quota.errors import BadInput, QuotaError, SettingsRefused
+
+
+class Unfinished(QuotaError):
+    """A command has ended part of the way.
+
+    Args:
+        cause: What ended it.
+        done: What was done before, for machines.
+        so_far: The same for people, and how to go on.
+    """
+
+    def __init__(self, cause: QuotaError, done: Mapping[str, Any], so_far: str) -> None:
+        self.cause = cause
+        self.done = done
+        self.so_far = so_far
+        super().__init__(f"{cause}\n{so_far}")
+
+
+def described(error: QuotaError) -> dict[str, Any]:
+    """Return an error for machines."""
+    if isinstance(error, Unfinished):
+        return described(error.cause) | dict(error.done)
+    told: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
+    if isinstance(error, BadInput):
+        told |= {"thing": error.thing, "field": error.field, "reason": error.reason}
+    return told
+
+
+def exit_code(error: QuotaError) -> int:
+    """Return with which code a command ends by an error."""
+    if isinstance(error, Unfinished):
+        return exit_code(error.cause)
+    return USAGE if isinstance(error, SettingsRefused) else FAILED
