@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from acceptance.readme import block
+from quota.bootstrap import services
+from quota.demo.replay import EXPERIMENT
 from quota.demo.report import QUERIES
 from quota.demo.trace import recorded_calls
+from recomputing import not_recomputed, whole_stream
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,15 @@ def test_log_and_projections_agree(demo_run: DemoRun) -> None:
     for arguments in (["rebuild", "--verify"], ["audit", "verify"]):
         done = run_command(*arguments, "--database", "sqlite:///quota.db", directory=demo_run.directory)
         assert done.returncode == 0, done.stderr
+
+
+def test_each_decision_recomputes_from_the_log(demo_run: DemoRun) -> None:
+    with services(f"sqlite:///{demo_run.directory / 'quota.db'}", "auditor") as opened:
+        stream = whole_stream(opened, EXPERIMENT)
+    assert list(not_recomputed(stream, with_places=True)) == []
+    decided = sum(event.payload.TYPE == "eviction_decided" for event in stream)
+    assert rows_of(demo_run, "SELECT count(*) FROM eviction_history") == [(decided,)]
+    assert decided > 0
 
 
 def test_directory_that_exists_is_left_alone(demo_run: DemoRun) -> None:

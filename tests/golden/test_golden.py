@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from golden.replay import Replay, read_trace
+from golden.replay import EXPERIMENT, Replay, read_trace
 from quota.testing.memory_store import MemoryStore
+from recomputing import not_recomputed, whole_stream
 from support import HandClock, create_schema, services_over
 
 # Taken out of the environment, where the product knows all variables that begin so.
@@ -21,13 +22,14 @@ def test_there_are_traces() -> None:
 
 
 @pytest.mark.parametrize("trace", TRACES, ids=lambda path: path.name.removesuffix(".jsonl.gz"))
-def test_same_decisions_as_syne_tune(trace: Path, database_url: str) -> None:
+def test_same_decisions_as_syne_tune_and_each_recomputes_from_the_log(trace: Path, database_url: str) -> None:
     create_schema(database_url)
     header, *calls = read_trace(trace)
     clock, store = HandClock(), MemoryStore("file:///golden")
     with services_over(database_url, clock, lambda _: store) as services:
         replay = Replay(services, clock, store, header)
         replay.run(calls)
+        assert list(not_recomputed(whole_stream(services, EXPERIMENT))) == []
     assert replay.disagreements == []
     assert replay.loops_compared == sum(call["call"] == "loop_end" for call in calls)
     assert replay.evictions_compared == calls[-1]["extra_results"]["num_checkpoints_removed"]
