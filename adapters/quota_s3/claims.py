@@ -77,14 +77,17 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         kind: By which means it is moved.
         state: How far it has come.
         entries: What it consists of.
-        begun_at: When the move began, by the server's clock; None until it was asked.
     """
 
     uri: str
     kind: Literal["markers", "copies"]
     state: State
     entries: tuple[ClaimEntry, ...]
-    begun_at: datetime | None = None
+
+    @property
+    def written_at(self) -> datetime | None:
+        """When the last of it was written; None where all of it only stands for directories."""
+        return max((entry.written_at for entry in self.entries if not entry.is_placeholder), default=None)
 
 
 class Place:
@@ -120,12 +123,10 @@ class Place:
         if stored is None:
             return None
         try:
-            claim = msgspec.json.decode(stored.body, type=Claim)
+            return msgspec.json.decode(stored.body, type=Claim)
         except msgspec.MsgspecError as error:
             advice = "look at its earlier versions, or at the checkpoint itself; nothing was touched"
             raise StoreError(f"{self.subject}: the object {shown(self.key)} is damaged: {error}; {advice}") from error
-        begun_at = claim.begun_at or stored.item.modified_at
-        return msgspec.structs.replace(claim, begun_at=begun_at)
 
     def find_of(self, uri: str) -> Claim | None:
         """Read the claim on the checkpoint at `uri`; None where the trash has nothing of it.
@@ -146,18 +147,6 @@ class Place:
         """
         self.bucket.write(self.key, msgspec.json.format(msgspec.json.encode(claim), indent=1))
         return claim
-
-    def write_first(self, claim: Claim) -> Claim:
-        """Record that the claim has begun, and return it with the time of it.
-
-        Raises:
-            StoreError: it cannot be written or read again.
-        """
-        self.write(claim)
-        written = self.bucket.look_at(self.key)
-        if written is None:
-            raise StoreError(f"{self.subject}: the server lost {shown(self.key)} right after it was written")
-        return msgspec.structs.replace(claim, begun_at=written.modified_at)
 
     def forget(self) -> None:
         """Remove the claim from the trash.

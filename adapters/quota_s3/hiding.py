@@ -21,7 +21,7 @@ from quota_s3.names import path_of
 from quota_s3.objects import NULL, visible_of
 from quota_s3.records import Record
 from quota_s3.sights import NEVER, Sight, View, look, noting
-from quota_s3.uploads import abort_uploads
+from quota_s3.uploads import abort_older_uploads
 
 
 def require_hiding(bucket: Bucket, versioning: Versioning) -> None:
@@ -62,7 +62,7 @@ def begin(place: Place, prefix: str, subject: str, uri: str, manifest: Manifest)
         )
         for item in items
     )
-    claim = place.write_first(Claim(uri=uri, kind="markers", state="begun", entries=entries))
+    claim = place.write(Claim(uri=uri, kind="markers", state="begun", entries=entries))
     # Nothing is hidden yet. What is stored does not say so, or whoever finds it after a crash would believe it.
     return advanced(claim, "begun", tuple(msgspec.structs.replace(entry, markers=()) for entry in claim.entries))
 
@@ -188,7 +188,8 @@ def _require_restorable(subject: str, view: View) -> None:
 def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
     """Delete the versions that the claim is on for good, then the markers that hid them, then the claim.
 
-    A marker below which an older version lies stays, or that version would come to light.
+    A marker below which an older version lies stays, or that version would come to light. What was still being uploaded
+    before the checkpoint was complete goes as well (see `abort_older_uploads`).
 
     Raises:
         CheckpointChanged: the claim is on something that `manifest` does not name, or readers see what it is on.
@@ -207,8 +208,7 @@ def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
     else:
         sights = _unseen(place, prefix, claim)
     _delete_for_good(place, prefix, sights)
-    if claim.begun_at is not None:
-        abort_uploads(place.bucket, prefix, claim.begun_at)
+    abort_older_uploads(place.bucket, prefix, claim)
     place.forget()
 
 

@@ -22,7 +22,7 @@ from quota_s3.names import key_of, path_of
 from quota_s3.objects import Item
 from quota_s3.parallel import in_parallel
 from quota_s3.records import Restored, erase_record, read_record, write_record
-from quota_s3.uploads import abort_uploads
+from quota_s3.uploads import abort_older_uploads, abort_uploads
 
 
 def begin(place: Place, prefix: str, subject: str, uri: str, manifest: Manifest) -> Claim:
@@ -50,7 +50,7 @@ def begin(place: Place, prefix: str, subject: str, uri: str, manifest: Manifest)
                 written_at=record.written_at(path, item),
             )
         )
-    return place.write_first(Claim(uri=uri, kind="copies", state="begun", entries=tuple(entries)))
+    return place.write(Claim(uri=uri, kind="copies", state="begun", entries=tuple(entries)))
 
 
 def relocate(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
@@ -219,6 +219,8 @@ def _copied_back(place: Place, prefix: str, subject: str, claim: Claim) -> Claim
 def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
     """Delete the copies for good, then the claim. What lies at the checkpoint's place is left alone.
 
+    What was still being uploaded there before the checkpoint was complete goes as well (see `abort_older_uploads`).
+
     Raises:
         CheckpointChanged: the trash holds something that `manifest` does not name.
         StoreError: the server refused or failed part of the way.
@@ -229,8 +231,7 @@ def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
         return
     if claim.state != "moved":
         _originals_deleted(place, prefix, claim)
-    if claim.begun_at is not None:
-        abort_uploads(place.bucket, prefix, claim.begun_at)
+    abort_older_uploads(place.bucket, prefix, claim)
     give_up(place, claim)
 
 

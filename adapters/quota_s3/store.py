@@ -142,7 +142,8 @@ class S3Store:
     def purge(self, claim_id: str, manifest: Manifest) -> None:
         """Delete what the trash holds of `claim_id`, provided that `manifest` names all of it. This is final.
 
-        Also ends the unfinished uploads below the checkpoint's prefix that were begun before the claim.
+        Also ends the unfinished uploads below the checkpoint's prefix that are older than the checkpoint. Later ones
+        may be a running trial's next checkpoint, and stay.
 
         Raises:
             CheckpointChanged: the trash holds something that `manifest` does not name, or what it holds is visible

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from quota.errors import StoreError, shown
 from quota_s3.bucket import PAGE, Bucket, told
+from quota_s3.claims import Claim
 from quota_s3.failures import code_of, failures_named
 from quota_s3.parallel import in_parallel
 
@@ -23,13 +24,28 @@ class _Upload(msgspec.Struct, frozen=True, rename="pascal"):
     initiated: datetime
 
 
+def abort_older_uploads(bucket: Bucket, prefix: str, claim: Claim) -> None:
+    """Abort the unfinished uploads to a claimed checkpoint's place that are older than it, until none is left.
+
+    They are of that checkpoint, or of one that it has replaced. What was begun after the last of it was written stays,
+    even if that was before the claim: a trial that runs again writes its next checkpoint to the same keys, and may take
+    its time. Nothing tells such an upload from that of a trial that was killed; a lifecycle rule may end the latter.
+
+    Raises:
+        StoreError: the server refused or failed, or the uploads do not end.
+    """
+    if claim.written_at is not None:
+        # One listing tells the time to the second, another more exactly.
+        abort_uploads(bucket, prefix, claim.written_at.replace(microsecond=0))
+
+
 def abort_uploads(bucket: Bucket, prefix: str, before: datetime | None = None) -> None:
     """Abort the unfinished uploads to keys that begin with `prefix`, until none is left.
 
     Args:
         bucket: Where.
         prefix: What the keys begin with.
-        before: Those begun at this time or later are somebody else's, and are left alone; None aborts all.
+        before: Those begun at this time or later are left alone; None aborts all.
 
     Raises:
         StoreError: the server refused or failed, or the uploads do not end.

@@ -77,7 +77,7 @@ def test_a_write_right_before_the_delete_markers_comes_to_light_again(
 
 
 @pytest.mark.parametrize("change", [rewritten, added])
-@pytest.mark.parametrize("request_name", ["CopyObject", "HeadObject"])
+@pytest.mark.parametrize("request_name", ["PutObject", "CopyObject"])
 def test_a_write_while_copies_are_made_is_left_alone(
     new_house: Callable[[Kind], House], change: Callable[[House], Callable[[], None]], request_name: str
 ) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +14,7 @@ from quota.errors import PathRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from s3_servers import Kind
 
@@ -118,38 +117,54 @@ def test_a_large_object_is_copied_in_parts(new_house: Callable[[Kind], House], m
     assert uploads.get("Uploads", []) == []
 
 
-def test_a_purge_ends_unfinished_uploads_that_were_begun_before_the_claim(house: House) -> None:
-    def begin(key: str) -> str:
-        return house.client.create_multipart_upload(Bucket=house.bucket, Key=key)["UploadId"]
-
-    def unfinished() -> set[str]:
-        listing = house.client.list_multipart_uploads(Bucket=house.bucket, Prefix=house.top)
-        return {upload.get("UploadId", "") for upload in listing.get("Uploads", [])}
-
-    old = {begin(f"{house.prefix}model.pt"), begin(f"{house.prefix}sub/part")}
-    beside = begin(f"{house.prefix.rstrip('/')}0/model.pt")
+def test_a_purge_ends_the_uploads_that_are_older_than_the_checkpoint_and_no_others(house: House) -> None:
+    old = {begin_upload(house, "model.pt"), begin_upload(house, "sub/part")}
+    beside = begin_upload(house, "model.pt", "trial-10")
+    let_a_second_pass(house)
+    house.put("model.pt", b"weights")
+    # A trial that runs on writes its next checkpoint to the same keys.
+    later = {begin_upload(house, "model.pt")}
+    let_a_second_pass(house)
     manifest = house.evict()
-    later = begin(f"{house.prefix}model.pt")
-    # The servers tell these times to the second, so the claim is made to seem a minute younger than the uploads.
-    _shift_begin(house, minute=1)
-    assert unfinished() == old | {beside, later}
+    later.add(begin_upload(house, "sub/part"))
+    # What is copied back is as old as it was.
+    assert house.store.restore(house.uri, CLAIM)
+    house.store.trash(house.uri, CLAIM, manifest)
+    assert unfinished(house) == {*old, beside, *later}
     house.store.purge(CLAIM, manifest)
-    assert unfinished() <= {beside, later}
-    assert beside in unfinished()
+    assert unfinished(house) == {beside, *later}
 
 
-def test_a_purge_leaves_uploads_that_were_begun_since(house: House) -> None:
+def test_a_purge_of_placeholders_alone_ends_no_upload(house: House) -> None:
+    for name in FILES:
+        house.client.delete_object(Bucket=house.bucket, Key=house.prefix + name)
+    house.put("sub/", b"")
+    upload_id = begin_upload(house, "model.pt")
+    let_a_second_pass(house)
     manifest = house.evict()
-    later = house.client.create_multipart_upload(Bucket=house.bucket, Key=f"{house.prefix}model.pt")["UploadId"]
-    _shift_begin(house, minute=-1)
+    assert [entry.path for entry in manifest.entries] == ["sub/"]
     house.store.purge(CLAIM, manifest)
+    assert unfinished(house) == {upload_id}
+
+
+def begin_upload(house: House, name: str, trial: str = "trial-1") -> str:
+    key = f"{house.root}experiment/{trial}/{name}"
+    return house.client.create_multipart_upload(Bucket=house.bucket, Key=key)["UploadId"]
+
+
+def unfinished(house: House) -> set[str]:
     listing = house.client.list_multipart_uploads(Bucket=house.bucket, Prefix=house.top)
-    assert [upload.get("UploadId") for upload in listing.get("Uploads", [])] == [later]
+    return {upload.get("UploadId", "") for upload in listing.get("Uploads", [])}
 
 
-def _shift_begin(house: House, minute: int) -> None:
-    key = f"{house.root}.trash/{CLAIM}"
-    claim = json.loads(house.client.get_object(Bucket=house.bucket, Key=key)["Body"].read())
-    begun_at = datetime.fromisoformat(claim["begun_at"]) + timedelta(minutes=minute)
-    claim["begun_at"] = begun_at.isoformat()
-    house.client.put_object(Bucket=house.bucket, Key=key, Body=json.dumps(claim).encode())
+def let_a_second_pass(house: House) -> None:
+    """Servers tell times to the second, by their own clocks."""
+    begun = server_second(house)
+    while server_second(house) == begun:
+        pass
+
+
+def server_second(house: House) -> datetime:
+    key = f"clock-{house.top.rstrip('/')}"
+    house.client.put_object(Bucket=house.bucket, Key=key, Body=b"tick")
+    return house.client.head_object(Bucket=house.bucket, Key=key)["LastModified"]
