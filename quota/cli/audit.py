@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,7 +91,7 @@ def _kept(file: str) -> list[Head]:
         SettingsRefused: the file cannot be read, or holds something else.
     """
     from quota.errors import SettingsRefused
-    from quota.services.auditing import Head
+    from quota.services.auditing import parse_heads
 
     try:
         text = Path(file).read_text()
@@ -100,34 +99,8 @@ def _kept(file: str) -> list[Head]:
         raise SettingsRefused("heads", "file", file, f"it cannot be read: {error}") from error
     if not text.strip():
         raise SettingsRefused("heads", "file", file, "it is empty, so it would prove nothing; keep heads anew")
-    if text.startswith("["):
-        return _kept_as_json(text, file)
-    found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        parts = line.split("  ", maxsplit=2)
-        if len(parts) != len(("hash", "position", "stream")) or not parts[1].isdecimal():
-            reason = f"line {number} is no head; the file holds what `ckpt-quota audit head` printed"
-            raise SettingsRefused("heads", "file", file, reason)
-        found.append(Head(parts[2], _position(parts[1], file), parts[0]))
-    return found
-
-
-def _kept_as_json(text: str, file: str) -> list[Head]:
-    from quota.errors import SettingsRefused
-    from quota.services.auditing import Head
-
     try:
-        return [
-            Head(one["experiment_id"], _position(str(one["position"]), file), one["hash"]) for one in json.loads(text)
-        ]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"it holds no heads ({error!r}); the file holds what `ckpt-quota audit head --json` printed"
+        return parse_heads(text)
+    except ValueError as error:
+        reason = f"{error}; the file holds what `ckpt-quota audit head` printed, with --json or without"
         raise SettingsRefused("heads", "file", file, reason) from error
-
-
-def _position(text: str, file: str) -> int:
-    from quota.errors import SettingsRefused
-
-    if not text.isascii() or not text.isdecimal() or len(text) > len(str(2**62)):
-        raise SettingsRefused("heads", "file", file, f"{text[:40]!r} is no position; keep heads anew")
-    return int(text)

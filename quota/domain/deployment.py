@@ -146,7 +146,12 @@ class DeploymentState:
 
 
 def fold_deployment(state: DeploymentState, event: RecordedEvent) -> None:
-    """Take the next event of `_deployment` into `state`."""
+    """Take the next event of `_deployment` into `state`.
+
+    Raises:
+        KeyError: the event names what the stream never introduced.
+        TypeError: the event does not belong to this stream.
+    """
     match event.payload:
         case StoreAdded() as added:
             state.known_stores[added.uri] = Store(added.uri, added.store_id, event.occurred_at, event.actor)

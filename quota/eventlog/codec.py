@@ -20,6 +20,7 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 """By type and the version that is lifted. Every version that was ever released stays readable."""
 
+_ADVICE = "`ckpt-quota audit verify` names what was changed"
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
@@ -91,10 +92,10 @@ def _decode_slowly(cls: type[Event], text: str) -> Event:
     try:
         payload = converted_from(cls, json.loads(text))
     except json.JSONDecodeError as error:
-        raise LogCorrupt(f"the log holds {cls.TYPE} whose data is no JSON: {error}") from error
+        raise LogCorrupt(f"the log holds {cls.TYPE} whose data is no JSON: {error}; {_ADVICE}") from error
     if isinstance(payload, Refusal):
         raise LogCorrupt(
             f"the log holds {cls.TYPE} whose data it cannot mean: `{payload.field}` is {payload.value!r}: "
-            f"{payload.reason}"
+            f"{payload.reason}; {_ADVICE}"
         )
     return payload

@@ -10,13 +10,12 @@ from threading import Lock
 
 from sqlalchemy import Connection
 
-from quota.domain.deployment import DeploymentState, fold_deployment
+from quota.domain.deployment import DeploymentState
 from quota.domain.experiment import ExperimentState
-from quota.domain.fold import fold_experiment
 from quota.domain.identifiers import DEPLOYMENT_STREAM
-from quota.errors import ProjectionDiverged
 from quota.eventlog.chain import GENESIS
 from quota.eventlog.log import EventLog, LockedStream
+from quota.projections.folding import fold_until, rows_read
 from quota.projections.storage import load_deployment, load_experiment, store_deployment, store_experiment
 
 _STATES_KEPT = 64
@@ -66,8 +65,8 @@ class Projector:
 
     def look(self, connection: Connection, experiment_id: str) -> ExperimentState:
         """Return the state as of the connection's snapshot; for callers that may not write."""
-        state = load_experiment(connection, self._log, experiment_id)
-        self._fold(connection, state, until=self._log.position(connection, experiment_id))
+        state = self._loaded(connection, experiment_id)
+        fold_until(self._log, connection, state, self._log.position(connection, experiment_id))
         return state
 
     def held_deployment(self, connection: Connection) -> DeploymentState:
@@ -83,10 +82,15 @@ class Projector:
         return state
 
     def look_at_deployment(self, connection: Connection) -> DeploymentState:
-        """Return the deployment's state as of the connection's snapshot."""
-        state = load_deployment(connection)
-        for recorded in self._log.read(connection, DEPLOYMENT_STREAM, after=state.position):
-            fold_deployment(state, recorded)
+        """Return the deployment's state as of the connection's snapshot.
+
+        Raises:
+            LogCorrupt: its stream contradicts itself.
+            ProjectionDiverged: its tables contradict its stream.
+        """
+        with rows_read(DEPLOYMENT_STREAM):
+            state = load_deployment(connection)
+        fold_until(self._log, connection, state, self._log.position(connection, DEPLOYMENT_STREAM))
         return state
 
     def store_deployment(self, stream: LockedStream) -> DeploymentState:
@@ -111,29 +115,15 @@ class Projector:
             else:
                 same = kept_hash == self._log.hash_at(connection, experiment_id, state.position)
             if same:
-                self._fold(connection, state, until=position)
+                fold_until(self._log, connection, state, position)
                 return state
-        state = load_experiment(connection, self._log, experiment_id)
-        self._fold(connection, state, until=position)
+        state = self._loaded(connection, experiment_id)
+        fold_until(self._log, connection, state, position)
         return state
 
-    def _fold(self, connection: Connection, state: ExperimentState, until: int) -> None:
-        if state.position == until:
-            return
-        try:
-            for recorded in self._log.read(connection, state.experiment_id, after=state.position, until=until):
-                fold_experiment(state, recorded)
-        except (KeyError, LookupError, ValueError) as error:
-            raise self._diverged(state, f"the event after {state.position - 1} does not fit: {error!r}") from error
-        if state.position != until:
-            raise self._diverged(state, f"the log ends at {until}, the rows reflect {state.position}")
-
-    @staticmethod
-    def _diverged(state: ExperimentState, reason: str) -> ProjectionDiverged:
-        return ProjectionDiverged(
-            f"projections of experiment {state.experiment_id}: {reason}; "
-            "check the log (`ckpt-quota audit verify`), then make them anew (`ckpt-quota rebuild`)"
-        )
+    def _loaded(self, connection: Connection, experiment_id: str) -> ExperimentState:
+        with rows_read(experiment_id):
+            return load_experiment(connection, self._log, experiment_id)
 
     def _take(self, experiment_id: str) -> tuple[bytes, ExperimentState] | None:
         with self._guard:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select
 
-from quota.domain.deployment import DeploymentState, fold_deployment
+from quota.domain.deployment import DeploymentState
 from quota.domain.experiment import ExperimentState
-from quota.domain.fold import fold_experiment
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
+from quota.projections.folding import Progress, State, fold_until, rows_ahead
 from quota.projections.rows import RowValues, touched_deployment_rows, touched_rows
 from quota.projections.storage import projected_position, store_deployment, store_experiment
 from quota.projections.tables import DEPLOYMENT_TABLES, EXPERIMENT_TABLES, projected_streams
-
-Progress = Callable[[int], None]
-"""Is told how many more events have been read."""
-
-_REPORT_EVERY = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +51,15 @@ class Rebuilder:
 
         Returns:
             The position that the rows reflect now.
+
+        Raises:
+            LogCorrupt: the stream contradicts itself; the rows are as they were.
         """
         with self._database.read() as connection:
             state = self._folded(connection, stream_id, self._log.position(connection, stream_id), progress)
         with self._log.locked([stream_id]) as streams:
             stream = streams[stream_id]
-            self._fold(stream.connection, state, stream.position, progress)
+            fold_until(self._log, stream.connection, state, stream.position, progress)
             self._clear(stream.connection, stream_id)
             if isinstance(state, ExperimentState):
                 store_experiment(stream.connection, state)
@@ -70,42 +68,25 @@ class Rebuilder:
             return state.position
 
     def verify(self, stream_id: str, progress: Progress) -> Iterator[Difference]:
-        """Yield the rows of a stream that are not what its events add up to, as far as the rows reflect it."""
+        """Yield the rows of a stream that are not what its events add up to, as far as the rows reflect it.
+
+        Raises:
+            LogCorrupt: the stream contradicts itself.
+            ProjectionDiverged: the rows reflect more than the stream holds.
+        """
         with self._database.read() as connection:
-            position = projected_position(connection, stream_id)
-            if position > self._log.position(connection, stream_id):
-                yield Difference("projected_streams", {"experiment_id": stream_id}, {"position": position}, None)
-                return
+            position, until = projected_position(connection, stream_id), self._log.position(connection, stream_id)
+            if position > until:
+                raise rows_ahead(stream_id, position, until)
             state = self._folded(connection, stream_id, position, progress)
             tables, rebuilt = _all_rows(state)
             for table in tables:
                 yield from _differences(connection, table, stream_id, rebuilt.get(table, []))
 
-    def _folded(
-        self, connection: Connection, stream_id: str, until: int, progress: Progress
-    ) -> ExperimentState | DeploymentState:
+    def _folded(self, connection: Connection, stream_id: str, until: int, progress: Progress) -> State:
         state = DeploymentState() if stream_id == DEPLOYMENT_STREAM else ExperimentState(stream_id)
-        self._fold(connection, state, until, progress)
+        fold_until(self._log, connection, state, until, progress)
         return state
-
-    def _fold(
-        self,
-        connection: Connection,
-        state: ExperimentState | DeploymentState,
-        until: int,
-        progress: Progress,
-    ) -> None:
-        stream_id = state.experiment_id if isinstance(state, ExperimentState) else DEPLOYMENT_STREAM
-        read = 0
-        for recorded in self._log.read(connection, stream_id, after=state.position, until=until):
-            if isinstance(state, ExperimentState):
-                fold_experiment(state, recorded)
-            else:
-                fold_deployment(state, recorded)
-            read += 1
-            if read % _REPORT_EVERY == 0:
-                progress(_REPORT_EVERY)
-        progress(read % _REPORT_EVERY)
 
     @staticmethod
     def _clear(connection: Connection, stream_id: str) -> None:
@@ -119,7 +100,7 @@ class Rebuilder:
 
 
 def _all_rows(
-    state: ExperimentState | DeploymentState,
+    state: State,
 ) -> tuple[Sequence[Table], Mapping[Table, list[RowValues]]]:
     """Return the rows of a state that was folded from nothing, and the tables that they belong to."""
     if isinstance(state, ExperimentState):

@@ -156,7 +156,9 @@ def _load_checkpoints(connection: Connection, log: EventLog, state: ExperimentSt
 
 
 def _event_at(connection: Connection, log: EventLog, experiment_id: str, position: int) -> RecordedEvent:
-    return next(log.read(connection, experiment_id, after=position - 1, until=position))
+    for event in log.read(connection, experiment_id, after=position - 1, until=position):
+        return event
+    raise LookupError(f"event {position} of {experiment_id}")
 
 
 def load_deployment(connection: Connection) -> DeploymentState:

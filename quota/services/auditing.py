@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
+from quota.domain.identifiers import storage_problem
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.eventlog.tables import events, streams
 from quota.eventlog.types import iso_text
 from quota.eventlog.verifying import Fault, Link, first_fault
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_LAST_POSITION = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,47 @@ class Head:
     experiment_id: str
     position: int
     hash: str
+
+
+def parse_heads(text: str) -> list[Head]:
+    """Read heads that were kept: as lines, or as a JSON array.
+
+    Raises:
+        ValueError: the text holds something else; the message says where.
+    """
+    if text.lstrip().startswith("["):
+        try:
+            entries = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            message = f"it is no JSON: {error}"
+            raise ValueError(message) from error
+        return [_head_from(entry, f"entry {number}") for number, entry in enumerate(entries, start=1)]
+    found = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        digest, _, rest = line.partition("  ")
+        position, _, stream = rest.partition("  ")
+        entry = {"experiment_id": stream, "position": _number(position), "hash": digest}
+        found.append(_head_from(entry, f"line {number}"))
+    return found
+
+
+def _head_from(entry: object, where: str) -> Head:
+    fields = entry if isinstance(entry, dict) else {}
+    stream, position, digest = fields.get("experiment_id"), fields.get("position"), fields.get("hash")
+    if not isinstance(stream, str) or not stream or storage_problem(stream) is not None:
+        problem = "it names no stream"
+    elif isinstance(position, bool) or not isinstance(position, int) or not 0 < position <= _LAST_POSITION:
+        problem = "it has no position, a number from 1"
+    elif not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None:
+        problem = "it has no hash, 64 hexadecimal digits"
+    else:
+        return Head(stream, position, digest)
+    message = f"{where}: {problem}"
+    raise ValueError(message)
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(_LAST_POSITION)) else None
 
 
 class Auditor:

@@ -90,7 +90,7 @@ def test_a_leap_day() -> None:
 
 @pytest.mark.parametrize("schedule", ["1m", "*/5 * * * *", "0 0 13 * 5"])
 def test_jitter_delays_at_most_by_so_much(schedule: str) -> None:
-    assert trigger_of("sweep_schedule", schedule, timedelta(seconds=30)).jitter == 30
+    assert getattr(trigger_of("sweep_schedule", schedule, timedelta(seconds=30)), "jitter", None) == 30
 
 
 @pytest.mark.parametrize(
