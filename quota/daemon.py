@@ -53,6 +53,7 @@ class Daemon:
         self._parameters = parameters
         self._daemon_id = new_id()
         self._stop = Event()
+        self._untrusted: dict[str, str] = {}
         # Jobs that delete wait for each other here, rather than find each other's lease taken.
         self._scheduler: Any = BackgroundScheduler(
             executors={name: ThreadPoolExecutor(1) for name in (_DELETING, _LISTING, _LIGHT)},
@@ -147,10 +148,12 @@ class Daemon:
             logger.error("experiment %s is not compared: %s", experiment_id, reason)
 
     def _catch_up(self) -> None:
-        for experiment_id in self._services.queries.experiment_ids():
-            if self._stop.is_set():
-                return
-            self._services.queries.catch_up([experiment_id])
+        untrusted = self._services.queries.catch_up_as_far_as_possible(should_stop=self._stop.is_set)
+        for experiment_id, reason in untrusted.items():
+            # It is tried every few seconds, and said once.
+            level = logging.DEBUG if self._untrusted.get(experiment_id) == reason else logging.ERROR
+            logger.log(level, "experiment %s is not up to date: %s", experiment_id, reason)
+        self._untrusted = untrusted
 
 
 def _ending_told() -> int:

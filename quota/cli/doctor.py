@@ -86,7 +86,8 @@ def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None
             if not deployment.limits:
                 limit_advice = "none, so nothing is ever evicted; set one: ckpt-quota limit set --checkpoints N"
                 checks.append(("limits", False, limit_advice))
-            services.queries.catch_up(services.queries.experiment_ids())
+            untrusted = services.queries.catch_up_as_far_as_possible()
+            checks += [(f"experiment {experiment_id}", False, reason) for experiment_id, reason in untrusted.items()]
             checks += _findings(services)
             for uri, store in sorted(deployment.stores.items()):
                 try:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quota.cli.session import DatabaseOption, JsonOption, chosen, opened, print_json
+from quota.cli.session import DatabaseOption, JsonOption, caught_up, chosen, opened, print_json
 from quota.cli.tables import print_table, size_text, small, write
 
 
@@ -41,7 +41,7 @@ def evictions(
 ) -> None:
     """List decisions to evict, newest first, with the reason and what became of them."""
     with opened(database) as (services, _):
-        services.queries.catch_up(chosen(services, None if experiment_id is None else [experiment_id]))
+        caught_up(services, chosen(services, None if experiment_id is None else [experiment_id]), as_json=as_json)
         rows = services.queries.evictions(
             experiment_id, outcome.value if outcome else None, most, trial_id=trial_id, sweep_id=sweep_id
         )

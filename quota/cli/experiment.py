@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quota.cli.session import DatabaseOption, JsonOption, chosen, opened, print_json
+from quota.cli.session import DatabaseOption, JsonOption, caught_up, chosen, opened, print_json
 from quota.cli.tables import picked, print_table, size_text
 
 app = typer.Typer(help="See what experiments hold.", no_args_is_help=True)
@@ -20,7 +20,7 @@ def list_experiments(database: DatabaseOption = None, as_json: JsonOption = Fals
     from quota.services.querying import USAGE
 
     with opened(database) as (services, _):
-        services.queries.catch_up(chosen(services, None))
+        caught_up(services, as_json=as_json)
         rows = services.queries.ask(USAGE)
     if as_json:
         print_json(rows)
@@ -49,12 +49,12 @@ def list_experiments(database: DatabaseOption = None, as_json: JsonOption = Fals
 @app.command()
 def show(experiment_id: IdArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Show one experiment: its rungs, its estimators, its checkpoints."""
-    from quota.services.querying import ESTIMATORS, EXPERIMENTS, INVENTORY, RUNGS
+    from quota.services.querying import ESTIMATORS, INVENTORY, RUNGS
 
     with opened(database) as (services, _):
         services.queries.catch_up(chosen(services, [experiment_id]))
         found: dict[str, Any] = {
-            "experiment": services.queries.ask(EXPERIMENTS, experiment_id=experiment_id)[0],
+            "experiment": services.queries.experiment(experiment_id),
             "rungs": services.queries.ask(RUNGS, experiment_id=experiment_id),
             "estimators": services.queries.ask(ESTIMATORS, experiment_id=experiment_id),
             "checkpoints": services.queries.ask(INVENTORY, experiment_id=experiment_id),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from quota.cli.exit_codes import FAILED
 from quota.cli.session import (
     DatabaseOption,
     ExperimentOption,
@@ -17,11 +18,13 @@ from quota.cli.session import (
     opened,
     policy_parameters,
     print_json,
+    tell_of,
 )
 from quota.cli.tables import print_table, size_text, small
 
 if TYPE_CHECKING:
     from quota.domain.plan import HeldBack, Plan
+    from quota.services.planning import Planned
 
 
 def plan(
@@ -33,15 +36,22 @@ def plan(
 ) -> None:
     """Show what a sweep would evict now, and why. Nothing is written and nothing deleted."""
     with opened(database, policy=policy) as (services, settings):
-        plans = services.planner.plan(chosen(services, experiment_ids), policy_parameters(settings, seed))
-    show_plans(plans, as_json=as_json)
+        planned = services.planner.plan(chosen(services, experiment_ids), policy_parameters(settings, seed))
+    show(planned, as_json=as_json)
 
 
-def show_plans(plans: Sequence[Plan], *, as_json: bool) -> None:
-    """Print plans."""
+def show(planned: Planned, *, as_json: bool) -> None:
+    """Print plans, and say which experiments are left out. End with an exit code of its own where there are any."""
     if as_json:
-        print_json([described(one) for one in plans])
-        return
+        print_json([described(one) for one in planned.plans])
+    elif planned.plans or not planned.untrusted:
+        _show_plans(planned.plans)
+    tell_of(planned.untrusted, "is left out", as_json=as_json)
+    if planned.untrusted:
+        raise typer.Exit(FAILED)
+
+
+def _show_plans(plans: Sequence[Plan]) -> None:
     print_table(
         "Limits",
         ["experiment", "checkpoints", "limit", "low", "to evict", "frees", "still above"],

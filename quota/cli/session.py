@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -56,6 +56,20 @@ def chosen(services: Services, experiment_ids: Sequence[str] | None) -> list[str
     for experiment_id in experiment_ids:
         services.queries.require(experiment_id)
     return list(experiment_ids)
+
+
+def caught_up(services: Services, experiment_ids: Sequence[str] | None = None, *, as_json: bool) -> None:
+    """Bring the views up to date, of those experiments or of all; say of which ones that is not possible, and why."""
+    untrusted = services.queries.catch_up_as_far_as_possible(experiment_ids)
+    tell_of(untrusted, "is not up to date", as_json=as_json)
+
+
+def tell_of(experiments: Mapping[str, str], what: str, *, as_json: bool) -> None:
+    """Say on stderr what is wrong with experiments, and why."""
+    for experiment_id, reason in experiments.items():
+        told = {"experiment_id": experiment_id, "problem": what, "reason": reason}
+        text = json.dumps(told) if as_json else f"experiment {experiment_id} {what}: {reason}"
+        typer.echo(text, err=True)
 
 
 def policy_parameters(settings: Settings, seed: int | None) -> PolicyParameters:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quota.cli.exit_codes import EXCEEDED, FAILED
-from quota.cli.plan import reasons, show_plans
+from quota.cli.plan import reasons, show
 from quota.cli.session import (
     DatabaseOption,
     ExperimentOption,
@@ -69,7 +69,7 @@ def sweep(
         parameters = policy_parameters(settings, seed)
         experiments = chosen(services, experiment_ids)
         if dry_run:
-            show_plans(services.planner.plan(experiments, parameters), as_json=as_json)
+            show(services.planner.plan(experiments, parameters), as_json=as_json)
             return
         order = replace(sweep_order(settings, parameters), retry_forbidden=retry_forbidden)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from sqlalchemy import select
 
@@ -43,17 +43,30 @@ class CatchUp:
             if experiment_id in wanted:
                 self.experiment(experiment_id)
 
-    def as_far_as_possible(self, but: Collection[str] = ()) -> dict[str, str]:
-        """Catch all up that are behind, leaving some out.
+    def as_far_as_possible(
+        self,
+        but: Collection[str] = (),
+        only: Collection[str] | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> dict[str, str]:
+        """Catch all up that are behind, or some of them.
+
+        Args:
+            but: Those to leave out.
+            only: Those to look at; None for all.
+            should_stop: Whether to end before the next one.
 
         Returns:
             Why experiments cannot be trusted, by id; their tables are as they were.
         """
         untrusted: dict[str, str] = {}
         for experiment_id in self.behind():
+            if should_stop():
+                break
+            if experiment_id in but or (only is not None and experiment_id not in only):
+                continue
             try:
-                if experiment_id not in but:
-                    self.experiment(experiment_id)
+                self.experiment(experiment_id)
             except (LogCorrupt, ProjectionDiverged) as error:
                 untrusted[experiment_id] = str(error)
         return untrusted

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import TextClause, text
 
 from quota.domain.identifiers import DEPLOYMENT_STREAM, id_problem
-from quota.errors import NotFound
+from quota.errors import NotFound, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.catching_up import CatchUp
@@ -81,10 +81,32 @@ class Queries:
         """Write what recorders have appended since to the projections' tables; where that is nothing, take no lock."""
         self._catching_up.experiments(experiment_ids)
 
+    def catch_up_as_far_as_possible(
+        self, experiment_ids: Collection[str] | None = None, should_stop: Callable[[], bool] = lambda: False
+    ) -> dict[str, str]:
+        """Do the same for those experiments, or for all; what is wrong with one keeps no other from it.
+
+        Returns:
+            Why experiments are not up to date, by id: answers about them say what was known before.
+        """
+        return self._catching_up.as_far_as_possible(only=experiment_ids, should_stop=should_stop)
+
     def ask(self, query: str, **parameters: object) -> Answer:
         """Run a query of this module."""
         with self._database.read() as connection:
             return [dict(row) for row in connection.execute(_typed(query, parameters), parameters).mappings()]
+
+    def experiment(self, experiment_id: str) -> dict[str, Any]:
+        """Return what an experiment adds up to.
+
+        Raises:
+            ProjectionDiverged: its rows are gone.
+        """
+        found = self.ask(EXPERIMENTS, experiment_id=experiment_id)
+        if not found:
+            advice = "run `ckpt-quota audit verify` first; where every chain holds, make them anew: ckpt-quota rebuild"
+            raise ProjectionDiverged(f"projections of experiment {experiment_id}: its rows are gone; {advice}")
+        return found[0]
 
     def newest_uri(self, experiment_id: str, trial_id: str) -> str:
         """Return where a trial's newest checkpoint lies, or lay where none does any more.

@@ -18,8 +18,10 @@ import quota
 from quota.bootstrap import services
 from quota.domain.events import LimitSet
 from quota.eventlog.database import Database
+from quota.projections.storage import projected_position
 from quota.services.migrating import upgrade
 from quota.services.querying import INVENTORY
+from support import tamper
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,6 +162,21 @@ def test_a_job_that_fails_is_said_and_tried_again(house: House) -> None:
         house.services.administration.add_store(f"file://{house.root}")
         assert running.hear("evicted 1")["level"] == "INFO"
         running.tell(signal.SIGINT)
+        running.hear("ended")
+
+
+def test_an_experiment_that_cannot_be_caught_up_keeps_no_other_from_it(house: House) -> None:
+    house.pause("1")
+    with quota.connect(house.url) as db:
+        db.register_experiment("a", mode="min", rung_levels=[1], promotion_quantiles=[0.5], max_resource=3)
+    tamper(house.services, ["UPDATE events SET type = 'nonsense' WHERE experiment_id = 'a'"])
+    never = [part for job in ("sweep", "purge", "reconcile") for part in (f"--{job}-schedule", "0 0 1 1 *")]
+    with daemon(house.url, *never) as running:
+        said = running.hear("unknown to this software")["message"]
+        assert said.startswith("experiment a is not up to date: event 1 of a: ")
+        with house.services.database.read() as connection:
+            assert projected_position(connection, "x") == 4
+        running.tell(signal.SIGTERM)
         running.hear("ended")
 
 

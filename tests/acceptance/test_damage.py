@@ -15,7 +15,7 @@ import quota
 if TYPE_CHECKING:
     from acceptance.commands import Run
 
-UNREADABLE = "UPDATE events SET data = '{\"x\":' WHERE experiment_id = 'aaa' AND position = 4"
+UNREADABLE = "UPDATE events SET data = '{\"x\":' WHERE experiment_id = 'aaa' AND position = 6"
 MISSING = "DELETE FROM events WHERE experiment_id = 'aaa' AND position = 2"
 
 
@@ -72,6 +72,63 @@ def test_rows_that_differ_are_not_made_anew_before_the_log_is_looked_at(two: Run
     with closing(sqlite3.connect("quota.db")) as connection, connection:
         connection.execute("UPDATE trials SET status = 'failed'")
     assert "run `ckpt-quota audit verify` first: where every chain holds" in two("rebuild", "--verify").err
+
+
+@pytest.fixture
+def behind(two: Run) -> Run:
+    """The same, with a third trial each that the views do not know; what `aaa` says of it cannot be read."""
+    record("3")
+    tamper(UNREADABLE)
+    return two
+
+
+NOT_UP_TO_DATE = "experiment aaa is not up to date: event 6 of aaa: the log holds trial_started whose data is no JSON"
+
+
+def test_lists_are_answered_about_the_rest(behind: Run) -> None:
+    listed = behind("experiment", "list")
+    assert listed.code == 0
+    assert NOT_UP_TO_DATE in listed.err
+    trials = {row["experiment_id"]: row["running_trials"] for row in behind("experiment", "list", "--json").data}
+    assert trials == {"aaa": 2, "bbb": 3}
+    for arguments in (["evictions"], ["evictions", "-e", "aaa"]):
+        answer = behind(*arguments)
+        assert (answer.code, answer.out) == (0, "no evictions\n")
+        assert NOT_UP_TO_DATE in answer.err
+    told = json.loads(behind("evictions", "--json").err)
+    assert (told["experiment_id"], told["problem"]) == ("aaa", "is not up to date")
+    assert behind("evictions", "-e", "bbb").err == ""
+    assert behind("experiment", "show", "bbb").code == 0
+    assert behind("experiment", "show", "aaa").code == 1
+
+
+def test_plans_leave_out_what_cannot_be_trusted_and_fail(behind: Run) -> None:
+    for arguments in (["plan"], ["sweep", "--dry-run"]):
+        planned = behind(*arguments)
+        assert planned.code == 1
+        assert "experiment aaa is left out: event 6 of aaa" in planned.err
+        assert " bbb " in planned.out
+        assert " aaa " not in planned.out
+        assert [plan["experiment_id"] for plan in behind(*arguments, "--json").data] == ["bbb"]
+    assert behind("plan", "-e", "bbb").code == 0
+    assert behind("plan", "-e", "aaa").out == ""
+
+
+def test_doctor_names_what_is_not_up_to_date_and_goes_on(behind: Run) -> None:
+    told = behind("doctor", "--json")
+    assert told.code == 1
+    failing = [check for check in told.data if not check["ok"]]
+    assert [check["check"] for check in failing] == ["experiment aaa"]
+    assert "event 6 of aaa" in failing[0]["detail"]
+    assert any(check["check"].startswith("store") for check in told.data)
+
+
+def test_an_experiment_whose_rows_are_gone_is_no_fault_of_ours(two: Run) -> None:
+    with closing(sqlite3.connect("quota.db")) as connection, connection:
+        connection.execute("DELETE FROM experiments")
+    shown = two("experiment", "show", "bbb")
+    assert shown.code == 1
+    assert "its rows are gone; run `ckpt-quota audit verify` first" in shown.err
 
 
 def head(**changed: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
