@@ -29,11 +29,12 @@ def upgrade(database: DatabaseOption = None, as_json: JsonOption = False) -> Non
 def current(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Print the schema's revision, and the one that this version works with."""
     from quota.eventlog.database import Database
-    from quota.eventlog.schema import HEAD_REVISION, current_revision
+    from quota.eventlog.schema import HEAD_REVISION, current_revision, require_there
     from quota.settings import load_settings
 
     opened = Database(load_settings(database=database).database)
     try:
+        require_there(opened)
         with opened.read() as connection:
             _answer(opened.url, current_revision(connection), HEAD_REVISION, as_json=as_json)
     finally:

@@ -165,7 +165,8 @@ class Database:
         except OSError as error:
             if error.filename is None or self.path is None or not str(error.filename).startswith(str(self.path)):
                 raise
-            raise DatabaseUnavailable(f"database {self.url}: {error.strerror}: {self.path}") from error
+            said = f"{error.strerror}: {error.filename}; run as the user whom the database belongs to"
+            raise DatabaseUnavailable(f"database {self.url}: {said}") from error
 
 
 def _is_of_the_database(error: DBAPIError) -> bool:
@@ -185,6 +186,10 @@ def _reason(error: DBAPIError) -> str:
     said = (str(error.orig).strip() or type(error.orig).__name__).splitlines()[0]
     if "unable to open" in said:
         return f"{said}; is there such a directory, and may this user write there?"
+    if "readonly database" in said:
+        return (
+            f"{said}; even to read it SQLite has to write beside it and into it: run as a user who may"
+        )
     if "is full" in said or "disk I/O" in said:
         return f"{said}; free some space on its disk, and keep the database on another one than the checkpoints"
     if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:

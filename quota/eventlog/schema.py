@@ -34,6 +34,20 @@ def require_ours(database: Database, connection: Connection) -> None:
         )
 
 
+def require_there(database: Database) -> None:
+    """Check that a SQLite database has a file, which merely connecting to it would make.
+
+    Raises:
+        SchemaMismatch: there is none.
+    """
+    if database.path is not None and not database.path.exists():
+        raise SchemaMismatch(f"database {database.url}: there is none; make it with: {_upgrade_of(database)}")
+
+
+def _upgrade_of(database: Database) -> str:
+    return f"ckpt-quota db upgrade --database {database.url}"
+
+
 def require_head(database: Database) -> None:
     """Check that a database's schema is the one that this version works with.
 
@@ -41,9 +55,8 @@ def require_head(database: Database) -> None:
         SchemaMismatch: it is not; the message says which command to run.
         DatabaseUnavailable: there is no such database.
     """
-    command = f"ckpt-quota db upgrade --database {database.url}"
-    if database.path is not None and not database.path.exists():
-        raise SchemaMismatch(f"database {database.url}: there is none; make it with: {command}")
+    require_there(database)
+    command = _upgrade_of(database)
     with database.read() as connection:
         revision = current_revision(connection)
         require_ours(database, connection)

@@ -211,6 +211,14 @@ def test_doctor_names_what_keeps_it_from_working(run: Run) -> None:
         assert "file is not a database; look whether this is the right file" in told.out + told.err
 
 
+def test_asking_for_the_revision_makes_no_database(run: Run) -> None:
+    for options in ([], ["--json"]):
+        told = run("db", "current", *options)
+        assert (told.code, told.out) == (1, "")
+        assert "there is none; make it with: ckpt-quota db upgrade --database sqlite:///quota.db" in told.err
+    assert list(Path().iterdir()) == []
+
+
 def test_a_database_of_something_else_is_left_alone(run: Run) -> None:
     with closing(sqlite3.connect("quota.db")) as other:
         other.execute("CREATE TABLE theirs (x)")

@@ -12,6 +12,7 @@ from quota.errors import DatabaseUnavailable
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from support import create_schema
+from unprivileged import public_folder, unprivileged
 
 
 def set_for_all_sessions(url: str, name: str, value: str) -> None:
@@ -111,3 +112,16 @@ def test_a_new_database_that_another_process_makes_ready_is_waited_for(
     monkeypatch.setattr("quota.eventlog.database._BUSY_TIMEOUT_SECONDS", 0.05)
     with closing(other), closing(Database(sqlite_url)) as database, database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM something")).scalar() == 0
+
+
+def test_whoever_may_not_write_beside_a_sqlite_database_is_told_that_even_reading_needs_it() -> None:
+    with public_folder() as folder:
+        create_schema(f"sqlite:///{folder}/quota.db")
+        (folder / "quota.db-turn").chmod(0o444)
+        folder.chmod(0o555)
+        with unprivileged(), closing(Database(f"sqlite:///{folder}/quota.db")) as database:
+            with pytest.raises(DatabaseUnavailable, match="even to read it SQLite has to write"), database.read():
+                pass
+            told = f"Permission denied: {folder}/quota.db-turn; run as the user whom the database belongs to"
+            with pytest.raises(DatabaseUnavailable, match=told), database.write():
+                pass
