@@ -6,8 +6,9 @@ deleted only if it is still the one that was copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import msgspec
 
@@ -15,6 +16,7 @@ from quota.domain.manifest import Manifest
 from quota.errors import CheckpointChanged, StoreError, shown_paths
 from quota.ports import require_same
 from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed
+from quota_s3.comparing import have_same_content
 from quota_s3.copying import copy
 from quota_s3.deleting import erase
 from quota_s3.listing import manifest_of
@@ -124,10 +126,15 @@ def _require_originals(place: Place, prefix: str, subject: str, claim: Claim) ->
 
 def _originals_deleted(place: Place, prefix: str, claim: Claim) -> Claim:
     """Delete what lies at the checkpoint's place and is the claim's own; whatever else lies there is a later one's."""
-    entries = keyed(claim, prefix)
-    # Only a restore that was cut off has put copies there; else equal content is a later checkpoint's.
-    is_own = _is_own if claim.state == "restoring" else _is_original
-    own = [item for item in place.bucket.objects(prefix) if is_own(entries, item)]
+    present = list(place.bucket.objects(prefix))
+    if claim.state == "restoring":
+        # Only a restore that was cut off has put copies there; else equal content is a later checkpoint's. It may be
+        # one here, too, where anything else lies beside it, for what a tuner writes anew is often equal in part: then
+        # all of it stays.
+        own = present if len(_own(place, prefix, claim, present)) == len(present) else []
+    else:
+        entries = keyed(claim, prefix)
+        own = [item for item in present if _is_original(entries, item)]
     in_parallel(place.bucket.delete_if_same, own)
     erase_record(place.root, place.bucket, prefix)
     return place.write(advanced(claim, "moved"))
@@ -138,8 +145,35 @@ def _is_original(entries: Mapping[str, ClaimEntry], item: Item) -> bool:
     return entry is not None and entry.is_original(item)
 
 
+def _own(place: Place, prefix: str, claim: Claim, present: Sequence[Item]) -> set[str]:
+    """Return the keys of what is an original, or has the content of the trash's copy of it.
+
+    A restore that was cut off may have copied what has another ETag than its copy in the trash: under some kinds of
+    encryption no two objects have the same. Nothing but its content tells then what it is.
+    """
+    entries = keyed(claim, prefix)
+    own = {item.key for item in present if _is_own(entries, item)}
+    if claim.state != "restoring":
+        return own
+
+    def is_copy(item: Item) -> bool:
+        entry = entries[item.key]
+        held_key = key_of(place.copies, entry.path)
+        held = replace(item, key=held_key, etag=entry.held_etag)
+        return have_same_content(place.bucket, item, held)
+
+    unsure = [item for item in present if item.key not in own and _may_be_copy(entries, item)]
+    copies = in_parallel(is_copy, unsure)
+    return own | {item.key for item, is_same in zip(unsure, copies, strict=True) if is_same}
+
+
+def _may_be_copy(entries: Mapping[str, ClaimEntry], item: Item) -> bool:
+    entry = entries.get(item.key)
+    return entry is not None and not entry.is_placeholder and item.size_bytes == entry.size_bytes
+
+
 def _is_own(entries: Mapping[str, ClaimEntry], item: Item) -> bool:
-    """Tell whether `item` is an original, or has the content of the trash's copy of it."""
+    """Tell whether `item` is an original, or has the ETag of the trash's copy of it."""
     entry = entries.get(item.key)
     if entry is None:
         return False
@@ -171,7 +205,7 @@ def _copied_back(place: Place, prefix: str, subject: str, claim: Claim) -> Claim
     _require_copies(place, claim, whole=True)
     entries = keyed(claim, prefix)
     present = {item.key: item for item in place.bucket.objects(prefix)}
-    strangers = [key for key, item in present.items() if not _is_own(entries, item)]
+    strangers = present.keys() - _own(place, prefix, claim, list(present.values()))
     if strangers:
         paths = shown_paths(key.removeprefix(prefix) for key in strangers)
         advice = "move that away, then restore again"

@@ -263,6 +263,20 @@ def test_what_was_written_since_a_crash_is_no_original(new_house: Callable[[Kind
     assert house.store.trashed(CLAIM)
 
 
+def test_what_a_tuner_writes_after_a_restore_was_cut_off_stays_also_where_it_is_equal(
+    new_house: Callable[[Kind], House],
+) -> None:
+    house = new_house("unversioned")
+    manifest = house.evict()
+    # The claim is put, the copies are made, the placeholder is put, and then what was restored is recorded.
+    with listening(house.store, "before-send.s3.PutObject", CrashAt(2)), pytest.raises(Crash):
+        house.store.restore(house.uri, CLAIM)
+    house.fill({"model.pt": b"WEIGHTS", "sub/state 1.bin": b"state"})
+    house.store.trash(house.uri, CLAIM, manifest)
+    assert house.files() == {**FILES, "model.pt": b"WEIGHTS"}
+    assert house.store.trashed(CLAIM)
+
+
 def test_no_original_is_deleted_whose_copy_is_gone(new_house: Callable[[Kind], House]) -> None:
     house = new_house("unversioned")
     manifest = house.store.manifest(house.uri)
