@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from quota.domain.events.base import Count, Event, SizeBytes, id_refusal
-from quota.domain.locations import location_problem
+from quota.domain.locations import location_problem, parse_location
 from quota.domain.refusal import Refusal, RefusalKind
 
 
@@ -46,6 +46,14 @@ class CheckpointSaved(CheckpointEvent, frozen=True, kw_only=True):
 
     size_bytes: SizeBytes
     resource: Count
+
+    def refusal(self) -> Refusal | None:
+        """Check the same, and that all else may lie beside it."""
+        refusal = super().refusal()
+        if refusal is None and not parse_location(self.uri).components:
+            problem = "a whole bucket or file system is no checkpoint; name a place of its own in it"
+            return Refusal(RefusalKind.PATH, "uri", self.uri, problem)
+        return refusal
 
 
 class CheckpointPinned(CheckpointEvent, frozen=True, kw_only=True):
