@@ -55,7 +55,7 @@ def keys_of(house: House) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "message", "advice", "kind"),
+    ("status", "code", "message", "advice", "error_class"),
     [
         (403, "AccessDenied", "Access Denied", "these credentials have the right", AccessRefused),
         (403, "AccessDenied", "Mfa Authentication must be used for this request", "MFA delete", DeletionForbidden),
@@ -73,7 +73,7 @@ def keys_of(house: House) -> list[str]:
     ],
 )
 def test_a_refusal_names_bucket_key_cause_and_cure(
-    versioned: House, status: int, code: str, message: str, advice: str, kind: type[StoreError]
+    versioned: House, status: int, code: str, message: str, advice: str, error_class: type[StoreError]
 ) -> None:
     manifest = versioned.store.manifest(versioned.uri)
     with (
@@ -81,7 +81,7 @@ def test_a_refusal_names_bucket_key_cause_and_cure(
         pytest.raises(StoreError) as refusal,
     ):
         versioned.store.trash(versioned.uri, CLAIM, manifest)
-    assert type(refusal.value) is kind
+    assert type(refusal.value) is error_class
     said = str(refusal.value)
     assert [
         part for part in (versioned.bucket, f"{versioned.prefix}model.pt", code, message, advice) if part not in said
@@ -199,11 +199,21 @@ def test_a_server_that_insists_on_another_checksum_gets_key_by_key_deletes(house
     assert house.in_trash() == set()
 
 
-def test_a_purge_that_is_refused_keeps_the_checkpoint_restorable(house: House) -> None:
+@pytest.mark.parametrize(
+    ("message", "error_class", "advice"),
+    [
+        ("protected by object lock", DeletionForbidden, "object lock or legal hold; lift that"),
+        ("Mfa Authentication must be used for this request", DeletionForbidden, "MFA delete, which no program can"),
+        ("Access Denied", AccessRefused, "these credentials have the right to it"),
+    ],
+)
+def test_a_purge_that_is_refused_keeps_the_checkpoint_restorable(
+    house: House, message: str, error_class: type[StoreError], advice: str
+) -> None:
     manifest = house.evict()
     with (
-        listening(house.store, DELETE_MANY, error(403, "AccessDenied", "protected by object lock")),
-        pytest.raises(DeletionForbidden, match="object lock or legal hold; lift that"),
+        listening(house.store, DELETE_MANY, error(403, "AccessDenied", message)),
+        pytest.raises(error_class, match=advice),
     ):
         house.store.purge(CLAIM, manifest)
     assert house.store.trashed(CLAIM)
@@ -323,12 +333,30 @@ def test_every_request_says_who_must_own_the_bucket(
     house.neighbours = house.beside()
 
 
-def test_a_wrong_owner_is_explained(house: House) -> None:
-    with (
-        listening(house.store, "before-send.s3", error(403, "AccessDenied")),
-        pytest.raises(StoreError, match="QUOTA_S3_EXPECTED_BUCKET_OWNER"),
+def test_a_bucket_of_another_owner_is_left_alone(monkeypatch: pytest.MonkeyPatch, house: House) -> None:
+    manifest = house.store.manifest(house.uri)
+    monkeypatch.setenv("QUOTA_S3_EXPECTED_BUCKET_OWNER", "123456789012")
+    house.store = house.opened()
+
+    def refuse_expectation(request: object, **keywords: object) -> object:
+        expects = getattr(request, "headers", {}).get("x-amz-expected-bucket-owner") == b"123456789012"
+        return error(403, "AccessDenied")(request=request, **keywords) if expects else None
+
+    for act in (
+        lambda: house.store.manifest(house.uri),
+        lambda: house.store.trash(house.uri, CLAIM, manifest),
+        lambda: house.store.restore(house.uri, CLAIM),
+        lambda: house.store.purge(CLAIM, manifest),
+        lambda: house.store.mark(CLAIM),
+        house.store.own_mark,
+        house.store.claims,
     ):
-        house.store.manifest(house.uri)
+        with (
+            listening(house.store, "before-send.s3", refuse_expectation),
+            pytest.raises(AccessRefused, match=f"bucket {house.bucket}.*QUOTA_S3_EXPECTED_BUCKET_OWNER"),
+        ):
+            act()
+    assert house.files() == FILES
 
 
 @pytest.mark.usefixtures("s3_environment")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
+from integration.s3_store.house import House
 from quota.bootstrap import Services, open_store
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
 from quota.services.sweep_order import SweepOrder
+from quota_s3.bucket import Bucket
 from support import HandClock, create_schema, services_over
 
 if TYPE_CHECKING:
-    from integration.s3_store.house import House
+    from s3_servers import Kind, S3Server
 
 KEEP = SweepOrder(PolicyParameters(policy="by_level"), timedelta(days=1))
 AT_ONCE = SweepOrder(PolicyParameters(policy="by_level"), timedelta())
@@ -69,3 +73,58 @@ def test_from_the_limit_to_the_bucket_and_back(house: House, sqlite_url: str) ->
         assert handle.resume_trial("10", level=1) is None
         assert len(keys_of(house, "1")) == 2
         assert list(services.rebuilder.verify("x", lambda _: None)) == []
+
+
+def empty(house: House) -> None:
+    """Delete all that its bucket has, in whatever version."""
+    bucket = Bucket(house.bucket, house.client)
+    for entry in bucket.versions("") if house.kind == "versioned" else bucket.objects(""):
+        if entry.version_id is None:
+            house.client.delete_object(Bucket=house.bucket, Key=entry.key)
+        else:
+            house.client.delete_object(Bucket=house.bucket, Key=entry.key, VersionId=entry.version_id)
+
+
+@pytest.mark.usefixtures("s3_environment")
+def test_a_bucket_that_is_gone_says_nothing_about_its_checkpoints(
+    s3_server: S3Server, kind: Kind, sqlite_url: str
+) -> None:
+    house = House(s3_server.client, s3_server.create_bucket(kind), kind)
+    create_schema(sqlite_url)
+    with services_over(sqlite_url, HandClock(), open_store) as services:
+        handle = prepare(services, house)
+        assert services.sweeper.sweep(["x"], KEEP).tally.evicted == 1
+        empty(house)
+        s3_server.client.delete_bucket(Bucket=house.bucket)
+        # A running trial counts, so that the other one should go, and what is in the trash is due.
+        handle.trial_started("2")
+        report = services.sweeper.sweep(["x"], AT_ONCE)
+        assert (report.tally.evicted, report.tally.purged, report.tally.missing) == (0, 0, [])
+        assert report.tally.errors
+        assert all(f"bucket {house.bucket}" in error and "no such bucket" in error for error in report.tally.errors)
+        states = [state_of(services, uri_of(house, trial_id)) for trial_id in ("1", "10")]
+        assert states == ["trashed", "stored"]
+
+
+def test_a_bucket_that_no_store_is_configured_for_is_never_touched(
+    s3_server: S3Server, house: House, sqlite_url: str
+) -> None:
+    other = s3_server.create_bucket(house.kind)
+    create_schema(sqlite_url)
+    with services_over(sqlite_url, HandClock(), open_store) as services:
+        handle = prepare(services, house)
+        # In another bucket, by the same name as the store's root; and the worst of all.
+        uri = uri_of(house, "3").replace(house.bucket, other)
+        key = f"{root_of(house)}trial-3/weights"
+        s3_server.client.put_object(Bucket=other, Key=key, Body=b"x" * 10)
+        handle.trial_started("3")
+        handle.checkpoint_saved("3", location=uri, size_bytes=10, resource=1)
+        handle.trial_paused("3", level=1, metric=0.05)
+        report = services.sweeper.sweep(["x"], AT_ONCE)
+        assert (report.tally.purged, report.tally.errors) == (2, [])
+        assert [state_of(services, one) for one in (uri_of(house, "1"), uri_of(house, "10"), uri)] == [
+            "purged",
+            "purged",
+            "stored",
+        ]
+        assert s3_server.client.get_object(Bucket=other, Key=key)["Body"].read() == b"x" * 10
