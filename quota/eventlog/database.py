@@ -187,9 +187,7 @@ def _reason(error: DBAPIError) -> str:
     if "unable to open" in said:
         return f"{said}; is there such a directory, and may this user write there?"
     if "readonly database" in said:
-        return (
-            f"{said}; even to read it SQLite has to write beside it and into it: run as a user who may"
-        )
+        return f"{said}; even to read it SQLite has to write beside it and into it: run as a user who may"
     if "is full" in said or "disk I/O" in said:
         return f"{said}; free some space on its disk, and keep the database on another one than the checkpoints"
     if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, insert, select, update
 
 from quota.eventlog.database import Database
-from quota.eventlog.processes import has_ended, this_process
+from quota.eventlog.processes import has_ended, pid_of, this_process
 from quota.eventlog.tables import heartbeats
 
 _FORGOTTEN_AFTER = timedelta(days=7)
@@ -21,6 +21,7 @@ class Heartbeat:
     Attributes:
         daemon_id: UUID of this run of it.
         holder: In whose name it works.
+        pid: Its process id on its host; None where the system did not tell.
         software_version: Version of the software that it runs.
         started_at: Since when, by the database's clock.
         beat_at: When it was last heard of.
@@ -32,6 +33,7 @@ class Heartbeat:
 
     daemon_id: str
     holder: str
+    pid: int | None
     software_version: str
     started_at: datetime
     beat_at: datetime
@@ -99,6 +101,7 @@ class Heartbeats:
             Heartbeat(
                 daemon_id=row.daemon_id,
                 holder=row.holder,
+                pid=pid_of(row.process),
                 software_version=row.software_version,
                 started_at=row.started_at,
                 beat_at=row.beat_at,

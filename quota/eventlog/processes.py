@@ -25,6 +25,12 @@ def this_process() -> str | None:
         return None
 
 
+def pid_of(process: str | None) -> int | None:
+    """Return the process id of what `this_process` named, as its own host counts; None where that is not known."""
+    parts = [] if process is None else process.rsplit(" ", 2)
+    return int(parts[1]) if len(parts) == len(("place", "pid", "started")) else None
+
+
 def has_ended(process: str | None) -> bool:
     """Tell whether a process that `this_process` named has ended for sure; of other hosts nothing is known."""
     if process is None:
