@@ -187,6 +187,20 @@ class SparingStore(Protocol):
         ...
 
 
+@runtime_checkable
+class UsableStore(Protocol):
+    """What a store offers besides where it can tell beforehand whether this process may move anything in it."""
+
+    def require_usable(self) -> None:
+        """Check that this process may move checkpoints from the root into the trash, and touch nothing.
+
+        Raises:
+            PathRefused: the trash is none that the store may use.
+            StoreError: it may not; the message names the path.
+        """
+        ...
+
+
 def require_same(subject: str, present: Manifest, expected: Manifest) -> None:
     """Compare what lies at a checkpoint's location with what should, as every store does before it moves anything.
 

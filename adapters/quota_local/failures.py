@@ -35,9 +35,15 @@ def failures_named(store_uri: str, task: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        path = f" at {shown(os.fsdecode(error.filename))}" if isinstance(error.filename, (str, bytes)) else ""
+        path = "".join(f" {word} {name}" for word, name in zip(("at", "to"), _paths_of(error), strict=False))
         advice = _ADVICE.get(error.errno or 0, "mend the cause, then try again")
         raise StoreError(f"store {store_uri}: cannot {task}: {cause_of(error)}{path}; {advice}") from error
+
+
+def _paths_of(error: OSError) -> list[str]:
+    """Return what an error is about: of a rename that are two paths."""
+    names = (error.filename, error.filename2)
+    return [shown(os.fsdecode(name)) for name in names if isinstance(name, (str, bytes))]
 
 
 def cause_of(error: OSError) -> str:

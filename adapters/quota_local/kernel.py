@@ -63,7 +63,7 @@ def rename_noreplace(source_fd: int, source: bytes, target_fd: int, target: byte
             return
         code = ctypes.get_errno()
         if code not in _RENAMEAT2_LACKING:
-            raise OSError(code, os.strerror(code), os.fsdecode(target))
+            raise OSError(code, os.strerror(code), os.fsdecode(source), None, os.fsdecode(target))
     _rename_in_steps(source_fd, source, target_fd, target)
 
 

@@ -22,7 +22,7 @@ from quota_local.places import Places
 from quota_local.purging import purge_entry, require_purgeable
 from quota_local.roots import OpenRoot, Root
 from quota_local.surveying import survey
-from quota_local.trashing import claim_name, claims_in, existing_trash, made_trash
+from quota_local.trashing import claim_name, claims_in, existing_trash, made_trash, require_access
 from quota_local.walking import Spot
 from quota_local.way import parent_of, spelled
 
@@ -272,6 +272,20 @@ class LocalStore:
             made_trash(root, self._uri) as trash_fd,
         ):
             write_mark(trash_fd, store_id)
+
+    def require_usable(self) -> None:
+        """Check that this process may move what lies in the root into its trash. Touches nothing.
+
+        Whether it may move a checkpoint that lies deeper, or a directory of another user, is seen when it is tried.
+
+        Raises:
+            PathRefused: the trash is no directory on the root's file system.
+            StoreError: it may not read, write and search the root, or the trash.
+        """
+        with failures_named(self._uri, "move anything into its trash"), self._root.opened() as root:
+            require_access(root, self._root.path)
+            with existing_trash(root, self._uri):
+                pass
 
     def spare(self, files: Mapping[Path, str]) -> None:
         """From now on refuse each checkpoint that is or holds one of `files`, and delete none of them.

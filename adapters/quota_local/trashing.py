@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from quota.domain.identifiers import TRASH_NAME
 from quota.errors import PathRefused, StoreError, shown
@@ -67,6 +68,23 @@ def existing_trash(root: OpenRoot, store_uri: str) -> Iterator[int | None]:
         yield fd
     finally:
         os.close(fd)
+
+
+def require_access(root: OpenRoot, path: Path) -> None:
+    """Check that this process may read, write and search the root, and the trash where there is one.
+
+    Raises:
+        OSError: it may not; the error names the full path.
+    """
+    _require_access(root.fd, b".", path)
+    if status_or_none(root.fd, _NAME) is not None:
+        _require_access(root.fd, _NAME, path / TRASH_NAME)
+
+
+def _require_access(root_fd: int, name: bytes, path: Path) -> None:
+    if not os.access(name, os.R_OK | os.W_OK | os.X_OK, dir_fd=root_fd, effective_ids=True):
+        code = errno.EROFS if os.fstatvfs(root_fd).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(code, os.strerror(code), str(path))
 
 
 @contextmanager
