@@ -28,7 +28,7 @@ def require_hiding(bucket: Bucket, versioning: Versioning) -> None:
     """Check that a bucket whose versioning is as given hides what is deleted by its key.
 
     Raises:
-        StoreError: it destroys that: always what was written before it kept versions.
+        StoreError: it destroys what is deleted, or at least what was written before it kept versions.
     """
     if versioning == "Enabled":
         return

@@ -107,16 +107,16 @@ def test_a_bucket_that_is_gone_says_nothing_about_its_checkpoints(
 
 
 def test_a_bucket_that_no_store_is_configured_for_is_never_touched(
-    s3_server: S3Server, house: House, sqlite_url: str
+    s3_buckets: dict[Kind, str], house: House, sqlite_url: str
 ) -> None:
-    other = s3_server.create_bucket(house.kind)
+    other = next(bucket for kind, bucket in s3_buckets.items() if kind != house.kind)
     create_schema(sqlite_url)
     with services_over(sqlite_url, HandClock(), open_store) as services:
         handle = prepare(services, house)
         # In another bucket, by the same name as the store's root; and the worst of all.
         uri = uri_of(house, "3").replace(house.bucket, other)
         key = f"{root_of(house)}trial-3/weights"
-        s3_server.client.put_object(Bucket=other, Key=key, Body=b"x" * 10)
+        house.client.put_object(Bucket=other, Key=key, Body=b"x" * 10)
         handle.trial_started("3")
         handle.checkpoint_saved("3", location=uri, size_bytes=10, resource=1)
         handle.trial_paused("3", level=1, metric=0.05)
@@ -127,4 +127,4 @@ def test_a_bucket_that_no_store_is_configured_for_is_never_touched(
             "purged",
             "stored",
         ]
-        assert s3_server.client.get_object(Bucket=other, Key=key)["Body"].read() == b"x" * 10
+        assert house.client.get_object(Bucket=other, Key=key)["Body"].read() == b"x" * 10

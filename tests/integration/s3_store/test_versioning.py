@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 REFUSED = "would destroy what lies there instead of hiding it; enable versioning again"
 
 
+@pytest.fixture(scope="module")
+def bucket(s3_server: S3Server) -> str:
+    return s3_server.create_bucket("versioned")
+
+
 @pytest.fixture
-def old_house(s3_server: S3Server, request: pytest.FixtureRequest) -> House:
-    """A checkpoint that was written before its bucket kept versions: all of it has the version id `null`."""
+def old_house(s3_server: S3Server, bucket: str, request: pytest.FixtureRequest) -> House:
+    """A checkpoint that was written while its bucket kept no versions: all of it has the version id `null`."""
     request.getfixturevalue("s3_environment")
-    house = House(s3_server.client, s3_server.create_bucket("unversioned"), "unversioned")
+    s3_server.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    house = House(s3_server.client, bucket, "versioned")
     set_versioning(house, "Enabled")
-    house.kind = "versioned"
-    house.neighbours = house.beside()
+    assert {version for key, version, _ in house.everything(house.prefix) if not key.endswith("/")} == {"null"}
     return house
 
 
