@@ -27,10 +27,12 @@ class OpenRoot:
     Attributes:
         fd: Its directory.
         boundary: Where the store ends, as of now.
+        spellings: Its path as the operator wrote it, and what that really is.
     """
 
     fd: int
     boundary: Boundary
+    spellings: tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +123,8 @@ class Root:
                 trash=None if trash is None else identity(trash),
                 sacred={**self.sacred, **_present(self.spared)},
             )
-            yield OpenRoot(fd, boundary)
+            written = b"/" + b"/".join(self.location.components)
+            yield OpenRoot(fd, boundary, (os.fsencode(self.path), written))
         finally:
             os.close(fd)
 

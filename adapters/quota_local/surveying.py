@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -58,7 +59,8 @@ def survey(root: OpenRoot) -> Generator[StoredItem]:
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-                yield StoredItem(path=path, size_bytes=size, modified_at=_modified_at(status))
+                target = _target(root, level, name) if stat.S_ISLNK(status.st_mode) else None
+                yield StoredItem(path=path, size_bytes=size, modified_at=_modified_at(status), leads_to=target)
                 continue
             path += b"/"
             below = _entered(root, levels, path, name, status)
@@ -69,6 +71,21 @@ def survey(root: OpenRoot) -> Generator[StoredItem]:
     finally:
         for level in levels:
             level.closing.close()
+
+
+def _target(root: OpenRoot, level: _Level, name: bytes) -> bytes | None:
+    """Return where in the store a symbolic link leads by what is written in it; None where it leads out, or is gone."""
+    try:
+        written = os.readlink(name, dir_fd=level.fd)
+    except OSError:
+        return None
+    for spelling in root.spellings:
+        target = posixpath.normpath(posixpath.join(spelling, level.path, written))
+        if target == spelling:
+            return b""
+        if target.startswith(spelling + b"/"):
+            return target[len(spelling) + 1 :]
+    return None
 
 
 def _entered(

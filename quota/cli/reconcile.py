@@ -106,11 +106,12 @@ def reconcile(
         with progress(quiet=as_json) as bar:
             watcher = _Watcher(bar, as_json=as_json)
             report = services.reconciler.reconcile(stores or [], order, watcher)
-        if trash_orphans and watcher.orphans:
+        orphans = [uri for uri in watcher.orphans if not report.is_linked(uri)]
+        if trash_orphans and orphans:
             how = sweep_order(settings, policy_parameters(settings, None))
             with progress(quiet=as_json) as bar:
                 trashed = services.sweeper.trash_orphans(
-                    watcher.orphans, settings.orphans_older_than, how, MovesBar(bar, "moving orphans")
+                    orphans, settings.orphans_older_than, how, MovesBar(bar, "moving orphans")
                 )
     if as_json:
         print_json(_summed_up(report, watcher, trashed))
@@ -132,6 +133,7 @@ def _summed_up(report: ReconcileReport, watcher: _Watcher, trashed: SweepReport)
         "trashed": trashed.tally.evicted,
         "errors": [*report.errors, *trashed.tally.errors],
         "untrusted": report.untrusted | trashed.untrusted,
+        "linked": sorted(report.linked),
     }
 
 
@@ -161,7 +163,7 @@ def _answer(report: ReconcileReport, watcher: _Watcher, *, record: bool) -> None
         print_table(
             "",
             ["difference", "uri", "experiment", "trial", "logged", "found", "note"],
-            [_row(finding) for kind in kinds for finding in watcher.first[kind]],
+            [_row(finding, report) for kind in kinds for finding in watcher.first[kind]],
             "",
         )
     more = sum(max(0, number - _SHOWN) for number in watcher.numbers.values())
@@ -189,7 +191,7 @@ def _answer_trashed(trashed: SweepReport) -> None:
         typer.echo(f"not moved: {reason}", err=True)
 
 
-def _row(finding: Finding) -> list[object]:
+def _row(finding: Finding, report: ReconcileReport) -> list[object]:
     sizes = (finding.logged_bytes, finding.found_bytes)
     return [
         _WORDS[finding.kind],
@@ -197,5 +199,11 @@ def _row(finding: Finding) -> list[object]:
         finding.experiment_id,
         finding.trial_id,
         *(None if size is None else size_text(size) for size in sizes),
-        finding.note,
+        _note(finding, report),
     ]
+
+
+def _note(finding: Finding, report: ReconcileReport) -> str | None:
+    if finding.may_be_trashed and report.is_linked(finding.uri):
+        return "links in the store lead here, so it is left where it is"
+    return finding.note

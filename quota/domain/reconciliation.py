@@ -19,12 +19,15 @@ class StoredItem:
         size_bytes: Size of its content; 0 for a directory.
         modified_at: When it was last written or put there, by the store's clock.
         problem: Why it was not looked into, so that more may lie there; None where it was.
+        leads_to: Where in the store a symbolic link leads, relative to the root, "" for the root itself; None of
+            what is no link, or one that leads out of the store.
     """
 
     path: bytes
     size_bytes: int
     modified_at: datetime
     problem: str | None = None
+    leads_to: bytes | None = None
 
     @property
     def is_directory(self) -> bool:
@@ -112,6 +115,7 @@ class Comparison:
         self._prefixes: set[bytes] = set()
         self._leading: set[bytes] = set()
         self._orphan: Orphan | None = None
+        self._linked: set[bytes] = set()
         for one in expected:
             location = parse_location(one.uri)
             components = location.components[depth:]
@@ -126,13 +130,23 @@ class Comparison:
         """What the log knows, with what has been found of it so far."""
         return self._expected.values()
 
+    @property
+    def linked(self) -> Iterable[bytes]:
+        """Orphans, and directories that hold some, that links elsewhere in the store lead to, as far as was seen.
+
+        Relative to the root, without a `/` at the end.
+        """
+        return self._linked
+
     def take(self, item: StoredItem) -> Orphan | None:
         """Take the next item.
 
         Returns:
             The orphan that is complete by that; None where there is none.
         """
-        owner = self._owner(item)
+        owner = self._owner(item.path)
+        if item.leads_to is not None:
+            self._note_link(owner, item.leads_to)
         if isinstance(owner, Expected):
             owner.is_found = True
             owner.is_whole = owner.is_whole and item.problem is None
@@ -163,9 +177,15 @@ class Comparison:
         complete, self._orphan = self._orphan, None
         return complete
 
-    def _owner(self, item: StoredItem) -> Expected | bytes | None:
+    def _note_link(self, owner: Expected | bytes | None, target: bytes) -> None:
+        """Remember the orphan that a link leads into, unless the link is a part of it."""
+        is_on_the_way = not target or target in self._leading
+        reached = target if is_on_the_way else self._owner(target)
+        if isinstance(reached, bytes) and reached != owner:
+            self._linked.add(reached.rstrip(b"/"))
+
+    def _owner(self, path: bytes) -> Expected | bytes | None:
         """Return the checkpoint that an item belongs to, or the path of its orphan, or None where it is on the way."""
-        path = item.path
         end = path.find(b"/")
         while end >= 0:
             place = path[:end]
@@ -175,7 +195,7 @@ class Comparison:
             if place not in self._leading:
                 return path[: end + 1]
             end = path.find(b"/", end + 1)
-        if item.is_directory:
+        if path.endswith(b"/"):
             return None
         found = None if path in self._prefixes else self._expected.get(path)
         return path if found is None else found

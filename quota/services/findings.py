@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
+from quota.domain.locations import parse_location
+
 Kind = Literal["missing", "turned_up", "resized", "orphan", "young_orphan", "orphan_in_trash", "not_looked_into"]
 
 
@@ -88,6 +90,7 @@ class ReconcileReport:
         size_bytes: The sum of their sizes.
         errors: What stores said that could not be listed.
         untrusted: Why experiments were left out that cannot be trusted, by id.
+        linked: Orphans, and directories that hold some, that links elsewhere in their store lead to.
     """
 
     checkpoints: int = 0
@@ -95,3 +98,8 @@ class ReconcileReport:
     size_bytes: int = 0
     errors: list[str] = field(default_factory=list)
     untrusted: dict[str, str] = field(default_factory=dict)
+    linked: set[str] = field(default_factory=set)
+
+    def is_linked(self, uri: str) -> bool:
+        """Tell whether links lead to an orphan, so that something else may need it."""
+        return not self.linked.isdisjoint(parse_location(uri).spellings_around())

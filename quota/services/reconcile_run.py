@@ -70,6 +70,7 @@ class ReconcileRun:
                     self.watcher.found(Finding(kind="not_looked_into", uri=uri, note=item.problem))
                 self._tell_orphan(comparison.take(item))
         self._tell_orphan(comparison.close())
+        self.report.linked.update(root.spell_below(path) if path else self.root for path in comparison.linked)
         differing: dict[str, list[Expected]] = defaultdict(list)
         for one in comparison.expected:
             self.report.checkpoints += 1

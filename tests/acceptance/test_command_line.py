@@ -293,6 +293,20 @@ def test_orphans_are_moved_to_the_trash_and_restored(run: Run, paused: Path) -> 
     assert run("audit", "verify").code == 0
 
 
+def test_orphans_are_left_that_links_lead_to(run: Run, paused: Path) -> None:
+    (paused / "blobs").mkdir()
+    weights = paused / "blobs" / "weights"
+    weights.write_bytes(b"l" * 70)
+    (next(paused.glob("trial-*")) / "linked").symlink_to("../blobs/weights")
+    shown = run("reconcile", "--trash-orphans", "--orphans-older-than", "0")
+    assert (shown.code, shown.err) == (0, "")
+    assert "links in the store" in shown.out
+    assert "moved to the trash" not in shown.out
+    assert weights.exists()
+    summary = run("reconcile", "--trash-orphans", "--orphans-older-than", "0", "--json").out.splitlines()[-1]
+    assert (json.loads(summary)["trashed"], json.loads(summary)["linked"]) == (0, [(paused / "blobs").as_uri()])
+
+
 def test_reconcile_fails_where_a_store_cannot_be_listed(run: Run, paused: Path) -> None:
     shutil.rmtree(paused)
     shown = run("reconcile", "--record")

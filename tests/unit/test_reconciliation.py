@@ -114,3 +114,27 @@ def test_what_differs(state: str, *, is_listed: bool, verdicts: tuple[bool, ...]
     one = expected("s3://bucket/hpo/1/", state=state)
     compared(Comparison(parse_location(ROOTS["s3"]), [one]), [file("1/w", size=9)] * is_listed)
     assert (one.is_absent, one.has_turned_up, one.has_another_size) == verdicts
+
+
+def link(path: str, to: str) -> StoredItem:
+    return StoredItem(path=path.encode(), size_bytes=0, modified_at=START, leads_to=to.encode())
+
+
+@pytest.mark.parametrize(
+    ("one", "linked"),
+    [
+        (link("trials/1/weights", "shared/blobs/abc"), {b"shared"}),
+        (link("trials/1/weights", "trials/blobs/abc"), {b"trials/blobs"}),
+        (link("trials/1/weights", "trials/blobs"), {b"trials/blobs"}),
+        (link("trials/1/weights", "trials"), {b"trials"}),
+        (link("trials/1/weights", ""), {b""}),
+        (link("other/weights", "shared/abc"), {b"shared"}),
+        (link("latest", "trials/1"), set()),
+        (link("trials/1/last", "trials/1/weights"), set()),
+        (link("other/last", "other/weights"), set()),
+    ],
+)
+def test_links_are_remembered_that_lead_from_elsewhere_into_orphans(one: StoredItem, linked: set[bytes]) -> None:
+    comparison = Comparison(parse_location(ROOTS["file"]), [expected(f"{ROOTS['file']}/trials/1")])
+    comparison.take(one)
+    assert set(comparison.linked) == linked

@@ -159,3 +159,22 @@ def test_no_descriptor_is_left_open(house: House) -> None:
         next(items)
     items.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize(
+    ("written", "leads_to"),
+    [
+        ("../blobs/abc", b"blobs/abc"),
+        ("../experiment", b"experiment"),
+        ("..", b""),
+        ("{root}/blobs/abc", b"blobs/abc"),
+        ("{root}", b""),
+        ("../../elsewhere", None),
+        ("/", None),
+        ("{root}-2/blobs", None),
+    ],
+)
+def test_it_is_told_where_in_the_store_a_link_leads(house: House, written: str, leads_to: bytes | None) -> None:
+    (house.root / "snapshot").mkdir()
+    (house.root / "snapshot/weights").symlink_to(written.format(root=house.root))
+    assert listed(house)[b"snapshot/weights"].leads_to == leads_to
