@@ -26,8 +26,9 @@ from quota.errors import LeaseHeld, QuotaError
 from quota.schedules import triggers
 from quota.services.findings import Finding, ReconcileOrder
 from quota.services.ids import new_id
-from quota.services.sweep_order import SweepOrder, SweepReport
+from quota.services.sweep_order import SweepOrder
 from quota.settings import Settings
+from quota.telling import tell_of_finding, tell_of_reconcile, tell_of_sweep
 
 logger = logging.getLogger(__name__)
 
@@ -128,24 +129,18 @@ class Daemon:
     def _sweep(self) -> None:
         experiment_ids = self._services.queries.experiment_ids()
         report = self._services.sweeper.sweep(experiment_ids, self._order(), should_stop=self._stop.is_set)
-        _log("sweep", report)
+        tell_of_sweep("sweep", report, self._services.queries)
 
     def _purge(self) -> None:
         experiment_ids = self._services.queries.experiment_ids()
         report = self._services.sweeper.purge(experiment_ids, self._order(), should_stop=self._stop.is_set)
-        _log("purge", report)
+        tell_of_sweep("purge", report, self._services.queries)
 
     def _reconcile(self) -> None:
         order = ReconcileOrder(self._settings.orphans_older_than, self._settings.lease_term, record=True)
         watcher = _Watcher(self._stop)
         report = self._services.reconciler.reconcile([], order, watcher)
-        if watcher.numbers:
-            said = ", ".join(f"{number} {kind}" for kind, number in sorted(watcher.numbers.items()))
-            logger.info("reconcile: %s", said, extra={"job": "reconcile", **watcher.numbers})
-        for error in report.errors:
-            logger.error("reconcile: %s", error)
-        for experiment_id, reason in report.untrusted.items():
-            logger.error("experiment %s is not compared: %s", experiment_id, reason)
+        tell_of_reconcile(report, watcher.numbers)
 
     def _catch_up(self) -> None:
         untrusted = self._services.queries.catch_up_as_far_as_possible(should_stop=self._stop.is_set)
@@ -184,35 +179,8 @@ class _Watcher:
         """Count it, and say what a checkpoint is about."""
         self.numbers[finding.kind] += 1
         if finding.is_recorded:
-            logger.warning("reconcile: %s is %s", finding.uri, finding.kind)
+            tell_of_finding(finding)
 
     def should_stop(self) -> bool:
         """End with the daemon."""
         return self._stop.is_set()
-
-
-def _log(job: str, report: SweepReport) -> None:
-    tally = report.tally
-    if report.sweep_id is not None:
-        counts = {
-            "decided": tally.decided,
-            "evicted": tally.evicted,
-            "purged": tally.purged,
-            "freed_bytes": tally.freed_bytes,
-            "failed": tally.failed,
-            "cancelled": tally.cancelled,
-            "missing": len(tally.missing),
-        }
-        said = ", ".join(f"{name} {number}" for name, number in counts.items())
-        logger.info("%s %s: %s", job, report.sweep_id, said, extra={"job": job, "sweep_id": report.sweep_id, **counts})
-    if report.is_capped:
-        logger.warning("%s: that is as much as one sweep evicts; the next one goes on", job)
-    for uri in tally.missing:
-        logger.warning("missing: there is nothing at %s, where a trial has saved a checkpoint", uri)
-    for error in tally.errors:
-        logger.error("%s: %s", job, error)
-    for experiment_id, reason in report.untrusted.items():
-        logger.error("experiment %s is not swept: %s", experiment_id, reason)
-    for experiment_id in report.exceeded:
-        held = ", ".join(f"{number} {reason}" for reason, number in report.held_back[experiment_id].items())
-        logger.warning("experiment %s is still above its limit: it holds %s", experiment_id, held)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO
 
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
 _FIELDS = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -17,14 +17,27 @@ def configure(form: Literal["text", "json"], level: str) -> None:
         form: `text`, or `json` for one object a line.
         level: From which level on ours are shown.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler
     if form == "json":
         from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415 - only those who want it wait for it
 
+        handler = _JsonLines(sys.stderr)
         names = {"asctime": "time", "levelname": "level", "name": "logger"}
         handler.setFormatter(JsonFormatter(_FIELDS, rename_fields=names))
     else:
+        handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter(_TEXT))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in ("quota", "quota_local", "quota_s3"):
         logging.getLogger(name).setLevel(level.upper())
+    # It warns whenever a job takes longer than its interval, which is no fault: the next run is then later.
+    logging.getLogger("apscheduler.scheduler").setLevel(logging.ERROR)
+
+
+def are_json() -> bool:
+    """Tell whether messages go out as one JSON object a line."""
+    return any(isinstance(handler, _JsonLines) for handler in logging.getLogger().handlers)
+
+
+class _JsonLines(logging.StreamHandler[TextIO]):
+    """Writes one JSON object a line."""

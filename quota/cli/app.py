@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import sys
 from typing import Annotated
@@ -32,6 +33,9 @@ from quota.cli import (
 from quota.cli.exit_codes import FAILED, USAGE
 from quota.cli.failures import described, exit_code
 from quota.errors import QuotaError
+from quota.logs import are_json
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     name="ckpt-quota",
@@ -131,11 +135,14 @@ def _forget_output() -> None:
 
 
 def _print_error(error: QuotaError) -> None:
-    if "--json" not in sys.argv:
+    if "--json" in sys.argv:
+        typer.echo(json.dumps(described(error)), err=True)
+    else:
         _say(str(error))
-        return
-    typer.echo(json.dumps(described(error)), err=True)
 
 
 def _say(text: str) -> None:
-    typer.echo(f"ckpt-quota: {text}", err=True)
+    if are_json():
+        logger.error("%s", text)
+    else:
+        typer.echo(f"ckpt-quota: {text}", err=True)

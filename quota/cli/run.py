@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from quota.cli.session import DatabaseOption, PolicyOption, opened, policy_parameters
+from quota.cli.session import (
+    DatabaseOption,
+    LogFormatOption,
+    MostEvictedBytesOption,
+    MostEvictionsOption,
+    PolicyOption,
+    RetentionOption,
+    opened,
+    policy_parameters,
+)
 
 
 def run(
@@ -25,12 +34,16 @@ def run(
     catch_up_schedule: Annotated[
         str | None, typer.Option("--catch-up-schedule", metavar="WHEN", help="When to bring the views up to date.")
     ] = None,
-    trash_retention: Annotated[
+    trash_retention: RetentionOption = None,
+    most_evictions: MostEvictionsOption = None,
+    most_evicted_bytes: MostEvictedBytesOption = None,
+    lease_term: Annotated[
         str | None,
-        typer.Option("--trash-retention", metavar="TIME", help="How long evictions can be undone: 90s, 1h, 7d or 0."),
+        typer.Option("--lease-term", metavar="TIME", help="After how long another one takes over."),
     ] = None,
-    log_format: Annotated[
-        str | None, typer.Option("--log-format", metavar="FORM", help="text, or json for one object a line.")
+    log_format: LogFormatOption = None,
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
     ] = None,
 ) -> None:
     """Sweep, purge, reconcile and catch up at their times, until SIGTERM; then finish the batch in hand.
@@ -47,8 +60,12 @@ def run(
         "reconcile_schedule": reconcile_schedule,
         "catch_up_schedule": catch_up_schedule,
         "trash_retention": trash_retention,
+        "most_evictions": most_evictions,
+        "most_evicted_bytes": most_evicted_bytes,
+        "lease_term": lease_term,
         "log_format": log_format,
+        "log_level": log_level,
     }
-    with opened(database, **given) as (services, settings):
+    with opened(database, logs=True, **given) as (services, settings):
         configure(settings.log_format, settings.log_level)
         Daemon(services, settings, lambda: policy_parameters(settings, None)).run()

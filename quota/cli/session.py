@@ -29,18 +29,46 @@ ExperimentOption = Annotated[
 PolicyOption = Annotated[
     str | None, typer.Option("--policy", metavar="NAME", help="syne-tune (default), by_level or random.")
 ]
+LogFormatOption = Annotated[
+    str | None,
+    typer.Option("--log-format", metavar="FORM", help="text, or json for one object a line on standard error."),
+]
+MostEvictionsOption = Annotated[
+    int | None, typer.Option("--most-evictions", metavar="N", help="Leave what is more to the next sweep.")
+]
+MostEvictedBytesOption = Annotated[
+    str | None, typer.Option("--most-evicted-bytes", metavar="SIZE", help="Likewise: 500GB, 10TB.")
+]
+RetentionOption = Annotated[
+    str | None,
+    typer.Option("--trash-retention", metavar="TIME", help="How long evictions can be undone: 90s, 1h, 7d or 0."),
+]
 SeedOption = Annotated[
     int | None, typer.Option("--seed", metavar="N", help="What `random` draws by; a new one by default.")
 ]
 
 
 @contextmanager
-def opened(database: str | None, **given: Any) -> Iterator[tuple[Services, Settings]]:  # noqa: ANN401
-    """Load the settings and open the database."""
+def opened(
+    database: str | None,
+    *,
+    logs: bool = False,
+    **given: Any,  # noqa: ANN401
+) -> Iterator[tuple[Services, Settings]]:
+    """Load the settings and open the database.
+
+    Args:
+        database: Its URL, as the command line has it.
+        logs: Whether the command says what it has to say as log lines, where the settings want JSON.
+        **given: Other settings, as the command line has them.
+    """
     from quota.bootstrap import services
+    from quota.logs import configure
     from quota.settings import load_settings
 
     settings = load_settings(database=database, **given)
+    if logs and settings.log_format == "json":
+        configure(settings.log_format, settings.log_level)
     with services(settings.database, settings.actor) as found:
         yield found, settings
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,8 +14,12 @@ from quota.cli.session import (
     DatabaseOption,
     ExperimentOption,
     JsonOption,
+    LogFormatOption,
+    MostEvictedBytesOption,
+    MostEvictionsOption,
     MovesBar,
     PolicyOption,
+    RetentionOption,
     SeedOption,
     chosen,
     opened,
@@ -38,34 +42,31 @@ def sweep(
     experiment_ids: ExperimentOption = None,
     policy: PolicyOption = None,
     seed: SeedOption = None,
-    trash_retention: Annotated[
-        str | None,
-        typer.Option("--trash-retention", metavar="TIME", help="How long evictions can be undone: 90s, 1h, 7d or 0."),
-    ] = None,
-    most_evictions: Annotated[
-        int | None, typer.Option("--most-evictions", metavar="N", help="Leave what is more to the next sweep.")
-    ] = None,
-    most_evicted_bytes: Annotated[
-        str | None, typer.Option("--most-evicted-bytes", metavar="SIZE", help="Likewise: 500GB, 10TB.")
-    ] = None,
+    trash_retention: RetentionOption = None,
+    most_evictions: MostEvictionsOption = None,
+    most_evicted_bytes: MostEvictedBytesOption = None,
     retry_forbidden: Annotated[
         bool, typer.Option("--retry-forbidden", help="Try again to delete what a store had to keep (object lock).")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan, like `ckpt-quota plan`.")] = False,
+    log_format: LogFormatOption = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evict checkpoints until every limit holds. Fit for cron: says nothing where there was nothing to do."""
     from quota.bootstrap import sweep_order
     from quota.errors import LeaseHeld
+    from quota.logs import are_json
+    from quota.telling import tell_of_sweep
 
     given = {
         "policy": policy,
         "trash_retention": trash_retention,
         "most_evictions": most_evictions,
         "most_evicted_bytes": most_evicted_bytes,
+        "log_format": log_format,
     }
-    with opened(database, **given) as (services, settings):
+    with opened(database, logs=True, **given) as (services, settings):
         parameters = policy_parameters(settings, seed)
         experiments = chosen(services, experiment_ids)
         if dry_run:
@@ -73,12 +74,17 @@ def sweep(
             return
         order = replace(sweep_order(settings, parameters), retry_forbidden=retry_forbidden)
         try:
-            with progress(quiet=as_json) as bar:
+            with progress(quiet=as_json or are_json()) as bar:
                 report = services.sweeper.sweep(experiments, order, MovesBar(bar, "evicting"))
         except LeaseHeld as held:
             _answer_skipped(held, as_json=as_json)
             return
-    _answer(report, settings.trash_retention, as_json=as_json)
+        if are_json():
+            tell_of_sweep("sweep", report, services.queries)
+    if as_json:
+        print_json(_for_machines(report))
+    elif not are_json():
+        _answer(report, settings.trash_retention)
     if report.tally.failed or report.untrusted:
         raise typer.Exit(FAILED)
     if report.exceeded:
@@ -87,33 +93,35 @@ def sweep(
 
 def _answer_skipped(held: LeaseHeld, *, as_json: bool) -> None:
     """Say that another process sweeps: to whoever looks, for it is no fault that cron should tell of."""
+    from quota.logs import are_json
+
     if as_json:
         print_json({"sweep_id": None, "skipped": str(held)})
-    elif sys.stderr.isatty():
+    elif sys.stderr.isatty() and not are_json():
         typer.echo(f"skipped: {held}", err=True)
 
 
-def _answer(report: SweepReport, retention: timedelta, *, as_json: bool) -> None:
+def _for_machines(report: SweepReport) -> dict[str, Any]:
     tally = report.tally
-    if as_json:
-        print_json(
-            {
-                "sweep_id": report.sweep_id,
-                "decided": tally.decided,
-                "evicted": tally.evicted,
-                "purged": tally.purged,
-                "failed": tally.failed,
-                "cancelled": tally.cancelled,
-                "freed_bytes": tally.freed_bytes,
-                "missing": tally.missing,
-                "errors": tally.errors,
-                "capped": report.is_capped,
-                "exceeded": report.exceeded,
-                "held_back": report.held_back,
-                "untrusted": report.untrusted,
-            }
-        )
-        return
+    return {
+        "sweep_id": report.sweep_id,
+        "decided": tally.decided,
+        "evicted": tally.evicted,
+        "purged": tally.purged,
+        "failed": tally.failed,
+        "cancelled": tally.cancelled,
+        "freed_bytes": tally.freed_bytes,
+        "missing": tally.missing,
+        "errors": tally.errors,
+        "capped": report.is_capped,
+        "exceeded": report.exceeded,
+        "held_back": report.held_back,
+        "untrusted": report.untrusted,
+    }
+
+
+def _answer(report: SweepReport, retention: timedelta) -> None:
+    tally = report.tally
     if report.sweep_id is not None:
         kept = f" into the trash, which keeps them for {duration_text(retention)}" if retention else ""
         typer.echo(
