@@ -229,6 +229,14 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def sizes_text(one: int | None, other: int | None) -> tuple[str | None, str | None]:
+    """Return two sizes, in bytes where they differ by too little to be told apart otherwise."""
+    texts = tuple(None if size is None else size_text(size) for size in (one, other))
+    if one != other and texts[0] == texts[1]:
+        return f"{one} B", f"{other} B"
+    return texts[0], texts[1]
+
+
 def size_text(size_bytes: float) -> str:
     """Return a size as people write it: 1.2 GB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
@@ -245,6 +253,15 @@ def duration_text(duration: timedelta) -> str:
         if seconds >= length and seconds % length == 0:
             return f"{seconds / length:.0f}{unit}"
     return f"{seconds:g}s"
+
+
+def age_text(age: timedelta) -> str:
+    """Return an age in its largest unit: 90s, 15m, 3h or 12d."""
+    seconds = max(0, int(age.total_seconds()))
+    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
 
 
 def picked(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[list[Any]]:
