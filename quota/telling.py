@@ -13,7 +13,7 @@ from quota.services.sweep_order import SweepReport
 
 logger = logging.getLogger(__name__)
 
-_EVICTED = frozenset({"trashed", "purging", "purged"})
+_EVICTED = frozenset({"trashed", "purging", "forbidden", "purged"})
 _MOST = 10**6
 
 _LEVELS: dict[Kind, int] = {
