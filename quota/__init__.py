@@ -27,7 +27,17 @@ if TYPE_CHECKING:
         TrialStarted,
         TrialStopped,
     )
-    from quota.errors import BadInput, DatabaseUnavailable, NotFound, QuotaError, StateRefused
+    from quota.errors import (
+        BadInput,
+        DatabaseUnavailable,
+        NotFound,
+        PathRefused,
+        QuotaError,
+        SchemaMismatch,
+        SettingsRefused,
+        StateRefused,
+        StoreError,
+    )
     from quota.eventlog.log import Receipt
     from quota.services.recording import LoadableCheckpoint
 
@@ -44,10 +54,14 @@ __all__ = [
     "LoadableCheckpoint",
     "NewEvent",
     "NotFound",
+    "PathRefused",
     "Quota",
     "QuotaError",
     "Receipt",
+    "SchemaMismatch",
+    "SettingsRefused",
     "StateRefused",
+    "StoreError",
     "TrialCompleted",
     "TrialFailed",
     "TrialPaused",
@@ -64,10 +78,14 @@ _HOMES = {
     "ExperimentHandle": "quota.client",
     "LoadableCheckpoint": "quota.services.recording",
     "NotFound": "quota.errors",
+    "PathRefused": "quota.errors",
     "Quota": "quota.client",
     "QuotaError": "quota.errors",
     "Receipt": "quota.eventlog.log",
+    "SchemaMismatch": "quota.errors",
+    "SettingsRefused": "quota.errors",
     "StateRefused": "quota.errors",
+    "StoreError": "quota.errors",
     "connect": "quota.client",
 }
 _HOME_OF_EVENTS = "quota.domain.events"

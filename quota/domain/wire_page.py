@@ -24,8 +24,22 @@ events of sweeps besides, which nobody may send. The fields are
 | `data` | An object with the type's own fields, and no others. |
 | `schema_version` | May be left out. |
 
-A metric that is no number is written `"NaN"`, `"Infinity"` or `"-Infinity"`. An event has at most 64 KiB. A field with
-a default may be left out.
+A metric that is no number is written `"NaN"`, `"Infinity"` or `"-Infinity"`. An event has at most 64 KiB, and is nested
+at most 32 deep. A field with a default may be left out.
+
+**Ids** of experiments and trials are texts of 1 to 200 bytes of UTF-8, in Unicode's normal form C, without blanks at
+either end, and without control, invisible, bidirectional, private-use and unassigned characters. `_deployment`,
+`_orphans`, `.trash`, `.` and `..` are reserved. An `event_id` is written in lower case, with hyphens. Places are URIs
+in their one spelling: absolute, without `.` and `..`, a directory without a final `/`, a prefix in a bucket with one.
+
+**Order**: events are stored in the order of the lines, 500 at a time, all of these or none. An experiment's events come
+as they happened: first that it is registered, a trial's start before its reports, a report before the pause that
+follows from it. A line that is refused ends the reading; the 500s before it are stored, so mend it and send the whole
+file again, for what is stored already is not stored twice. `ckpt-quota ingest --check` stores nothing and shows what is
+wrong with each line by itself; what the log says of it is seen only when it is stored.
+
+**Values of a config** are whatever JSON has a word for. A number that is none (`NaN`), or an integer beyond 2^63, is
+sent as text.
 """
 _ATTRIBUTE = re.compile(r"^    (?P<name>\w+): (?P<text>.+(?:\n     .+)*)", re.MULTILINE)
 

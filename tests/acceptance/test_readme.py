@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from acceptance.readme import block
+from typer.main import get_command
+
+import quota
+from acceptance.readme import README, block
+from quota.cli.app import app as cli
 
 RIGHTS = {
     "abort_multipart_upload": {"s3:AbortMultipartUpload"},
@@ -47,27 +51,60 @@ def command(directory: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def example(directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run the example as it is, but for where the checkpoints go."""
+    script = block("python-example").replace("/scratch/hpo", str(directory / "scratch"))
+    return subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=directory,
+        env=environment(directory),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_python_example(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     command(tmp_path, "db", "upgrade")
     command(tmp_path, "store", "add", str(scratch))
     command(tmp_path, "limit", "set", "--checkpoints", "20")
-    done = subprocess.run(
-        [sys.executable, "-c", block("python-example")],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = example(tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "load /scratch/hpo/trial-7\n"
+    assert done.stdout == f"load {scratch}/trial-7\n"
     assert "resnet-asha" in command(tmp_path, "experiment", "list")
+    (checkpoint,) = json.loads(command(tmp_path, "experiment", "show", "resnet-asha", "--json"))["checkpoints"]
+    assert checkpoint["size_bytes"] == 1_200_000
+    assert command(tmp_path, "reconcile").endswith("compared with 1 checkpoint: no difference\n")
     assert command(tmp_path, "sweep") == ""
     exported = command(tmp_path, "audit", "export", "resnet-asha")
     (tmp_path / "events.jsonl").write_text(exported)
     assert command(tmp_path, "ingest", "events.jsonl") == "0 events stored, 6 were stored before\n"
+    # The README says so, and what to do.
+    again = example(tmp_path)
+    assert again.returncode == 1
+    assert "trial_started of trial 7 of experiment resnet-asha" in again.stderr
+
+
+def test_errors_that_it_names_are_there_and_all_are_named() -> None:
+    named = set(re.findall(r"`quota\.([A-Z]\w+)`", README.read_text()))
+    errors = {
+        name
+        for name in quota.__all__
+        if isinstance(found := getattr(quota, name), type) and issubclass(found, Exception)
+    }
+    assert named == errors
+
+
+def test_commands_that_it_names_are_there() -> None:
+    text = README.read_text() + (README.parent / "docs" / "operations.md").read_text()
+    app = get_command(cli)
+    for path in sorted(set(re.findall(r"ckpt-quota ((?:db|store|limit|experiment|audit) [a-z-]+|[a-z]+)", text))):
+        words = path.split()
+        found = app.commands[words[0]]
+        if len(words) > 1:
+            assert words[1] in found.commands, path
 
 
 def test_the_policy_for_a_bucket_names_every_request_that_is_made() -> None:
