@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from typer.core import TyperGroup
 from typer.main import get_command
 
 import quota
@@ -100,10 +101,12 @@ def test_errors_that_it_names_are_there_and_all_are_named() -> None:
 def test_commands_that_it_names_are_there() -> None:
     text = README.read_text() + (README.parent / "docs" / "operations.md").read_text()
     app = get_command(cli)
+    assert isinstance(app, TyperGroup)
     for path in sorted(set(re.findall(r"ckpt-quota ((?:db|store|limit|experiment|audit) [a-z-]+|[a-z]+)", text))):
         words = path.split()
         found = app.commands[words[0]]
         if len(words) > 1:
+            assert isinstance(found, TyperGroup)
             assert words[1] in found.commands, path
 
 
