@@ -122,10 +122,27 @@ def _uncover(place: Place, view: View) -> None:
     A marker that somebody else has put stays, as far as the two can be told apart: whoever deletes a part of the
     checkpoint has no use for it. After a crash they cannot. Then all that were added go, which loses nothing.
     """
-    delete(place.bucket, [Target(sight.key, marker) for sight in view.sights for marker in sight.own_markers])
+    _delete_own_markers(place, view)
     for sight in view.sights:
         if sight.entry.is_placeholder and not sight.history.versions:
             place.bucket.write(sight.key, b"")
+
+
+def _give_up(place: Place, view: View) -> None:
+    """Forget a claim that hides nothing of what it is on; its markers may hide what was written in the same moment."""
+    _delete_own_markers(place, view)
+    place.forget()
+
+
+def _delete_own_markers(place: Place, view: View) -> None:
+    delete(place.bucket, [Target(sight.key, marker) for sight in view.sights for marker in sight.own_markers])
+
+
+def _hides_nothing(view: View) -> bool:
+    """Tell whether a claim hides nothing that it is on, or only placeholders of what was written anew since."""
+    if any(not (sight.is_visible or sight.is_hidden) for sight in view.sights):
+        return all(sight.entry.is_placeholder for sight in view.hidden)
+    return not view.hidden
 
 
 def is_partly_hidden(place: Place, prefix: str, claim: Claim) -> bool:
@@ -148,8 +165,8 @@ def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
         StoreError: the server refused or failed, or a version is gone.
     """
     view = look(place, prefix, claim)
-    if claim.state == "begun" and not view.hidden:
-        place.forget()
+    if claim.state == "begun" and _hides_nothing(view):
+        _give_up(place, view)
         return False
     _require_restorable(subject, view)
     if claim.state == "moved":
@@ -198,8 +215,8 @@ def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
     _require_manifest(place, claim, manifest)
     if claim.state == "begun":
         view = look(place, prefix, claim)
-        if not view.hidden:
-            place.forget()
+        if _hides_nothing(view):
+            _give_up(place, view)
             return
         if not view.strangers and all(sight.is_visible or sight.is_hidden for sight in view.sights):
             claim = hide(place, prefix, place.subject, claim)

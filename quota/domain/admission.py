@@ -17,9 +17,12 @@ from quota.domain.events import (
     TrialResumed,
     TrialStarted,
 )
-from quota.domain.events.base import MAX_BYTES
 from quota.domain.experiment import AT_ITS_PLACE, Experiment, ExperimentState, Trial
 from quota.domain.refusal import Refusal, RefusalKind
+
+_MOST_BYTES = 2**62
+"""What an experiment's checkpoints may add up to as reported: twice that is what a database's integers hold, and files
+that are found larger than they were said to be come on top."""
 
 
 def admission_refusal(state: ExperimentState, payload: Event) -> Refusal | None:
@@ -136,8 +139,8 @@ def _save_refusal(state: ExperimentState, payload: CheckpointSaved | CheckpointA
     others = usage.stored_bytes + usage.claimed_bytes + usage.trashed_bytes
     if known is not None and known.state in AT_ITS_PLACE:
         others -= known.size_bytes
-    if others + payload.size_bytes > MAX_BYTES:
-        reason = f"the experiment's checkpoints have {others} bytes already, and may have at most {MAX_BYTES} in all"
+    if others + payload.size_bytes > _MOST_BYTES:
+        reason = f"the experiment's checkpoints have {others} bytes already, and may have at most {_MOST_BYTES} in all"
         return Refusal(RefusalKind.NUMBER, "size_bytes", payload.size_bytes, reason)
     return None
 

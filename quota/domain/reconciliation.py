@@ -97,6 +97,11 @@ class Orphan:
     modified_at: datetime
     is_whole: bool = True
 
+    @property
+    def is_beside(self) -> bool:
+        """Whether it lies in a directory on the way to a checkpoint, and not right below the root."""
+        return b"/" in self.path.rstrip(b"/")
+
 
 class Comparison:
     """Takes the items of one store as they are listed, and gives its orphans one after the other.

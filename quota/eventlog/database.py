@@ -69,6 +69,7 @@ class Database:
     def __init__(self, url: str) -> None:
         parsed = parse_url(url)
         self._is_closed = False
+        self._file: tuple[int, int] | None = None
         # As people write it: which module of Python serves SQLite is our affair, and a relative path is theirs.
         self.url = make_url(url).render_as_string(hide_password=True)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
@@ -131,10 +132,38 @@ class Database:
 
     def _connected(self, engine: Engine) -> Connection:
         try:
-            return engine.connect()
+            connection = engine.connect()
         except DBAPIError as error:
             # Whatever a driver calls it: what is wrong is the URL, or the server.
             raise DatabaseUnavailable(f"database {self.url}: {_reason(error)}") from error
+        try:
+            self._require_same_file()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _require_same_file(self) -> None:
+        """Check that nobody has put another file in place of the one that this process has open.
+
+        What is written to a file that has no name any more is lost, and what it says is no longer so.
+        """
+        if self.path is None:
+            return
+        try:
+            status = self.path.stat()
+        except FileNotFoundError as error:
+            raise DatabaseUnavailable(
+                f"database {self.url}: its file is gone; restore it from a backup, then start this process anew"
+            ) from error
+        identity = (status.st_dev, status.st_ino)
+        if self._file is None:
+            self._file = identity
+        elif self._file != identity:
+            raise DatabaseUnavailable(
+                f"database {self.url}: another file was put in its place since this process opened it; start this "
+                "process anew"
+            )
 
     @contextmanager
     def _turn(self) -> Iterator[None]:

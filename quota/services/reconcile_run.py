@@ -167,6 +167,9 @@ class ReconcileRun:
             modified_at=orphan.modified_at,
             note=None if orphan.is_whole else "not all of it could be looked into",
         )
+        if orphan.is_beside:
+            beside = "it lies beside what trials have saved, and may be theirs: adopt it, or remove it by hand"
+            finding = replace(finding, note=finding.note or beside)
         problem = location_problem(uri)
         if problem is not None:
             self.watcher.found(replace(finding, note=f"it cannot be a checkpoint's place: {problem}"))

@@ -17,7 +17,9 @@ from quota.domain.events import (
 )
 from quota.domain.experiment import Decision, ExperimentState, may_retry
 from quota.errors import CheckpointGone, PathRefused, StoreError
+from quota.ports import CheckpointStore
 from quota.projections.projector import LockedExperiment
+from quota.services.aliases import Aliases, Name
 from quota.services.objecting import objection_to
 from quota.services.open_decisions import OpenDecisions
 from quota.services.stores import Stores
@@ -33,10 +35,12 @@ class Settler:
 
     Args:
         decisions: What is to be done.
+        aliases: Says what else may lie at the same place by now.
     """
 
-    def __init__(self, decisions: OpenDecisions) -> None:
+    def __init__(self, decisions: OpenDecisions, aliases: Aliases) -> None:
         self._decisions = decisions
+        self._aliases = aliases
 
     def has_claims(self, experiment_id: str) -> bool:
         """Tell whether earlier sweeps left claims that can be settled by now."""
@@ -46,6 +50,7 @@ class Settler:
         """Move all claimed checkpoints to the trash, as far as their claims still hold."""
         for batch in self._decisions.batches(experiment_id, self._to_settle):
             trashed: list[EvictionDecided] = []
+            self._aliases.refresh()
             try:
                 work = partial(self._settle, moved=moved, trashed=trashed)
                 self._decisions.with_each(experiment_id, batch, work, trashed.clear)
@@ -66,7 +71,8 @@ class Settler:
             # Asked before each move: a process may be frozen between any two of them.
             self._decisions.lease.require(locked.stream.connection)
             reason = self._objection(locked, decision.decided)
-            work = partial(_settled, decision.decided, reason, self._decisions.stores, trashed)
+            require_alone = partial(self._require_alone, locked.state, decision.decided)
+            work = partial(_settled, decision.decided, reason, self._decisions.stores, trashed, require_alone)
             self._decisions.add(locked, self._decisions.keeping(locked, work))
         moved()
 
@@ -79,6 +85,14 @@ class Settler:
         if not _is_called_for(locked.state, decided, self._decisions.deployment):
             reason = reason or "not_called_for"
         return reason
+
+    def _require_alone(self, state: ExperimentState, decided: EvictionDecided, store: CheckpointStore) -> None:
+        """Check that nobody has reported since the claim what is to be moved, under another name."""
+        newest = state.newest_stored(decided.trial_id)
+        # Of an orphan no trial is the owner.
+        trial_id = "" if decided.reason == "orphan" else decided.trial_id
+        name = Name(state.experiment_id, trial_id, decided.uri)
+        self._aliases.require_none(name, decided.uri if newest is None else newest.uri, decided.store_uri, store)
 
     def _to_settle(self, _: LockedExperiment, decision: Decision) -> bool:
         now = self._decisions.now()
@@ -101,7 +115,11 @@ def _is_called_for(state: ExperimentState, decided: EvictionDecided, deployment:
 
 
 def _settled(
-    decided: EvictionDecided, reason: CancelReason | None, stores: Stores, trashed: list[EvictionDecided]
+    decided: EvictionDecided,
+    reason: CancelReason | None,
+    stores: Stores,
+    trashed: list[EvictionDecided],
+    require_alone: Callable[[CheckpointStore], None],
 ) -> Event:
     """Do the store's part of a claim, under the stream's lock, and return what to record.
 
@@ -116,6 +134,7 @@ def _settled(
         store = stores.at(decided.store_uri)
         if reason is None:
             if not store.trashed(decided.decision_id):
+                require_alone(store)
                 trashed.append(decided)
             store.trash(decided.uri, decided.decision_id, decided.manifest)
             stores.note_answer(decided.store_uri)

@@ -150,17 +150,18 @@ class Sweeper:
                 deployment = self._projector.look_at_deployment(connection)
             streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store)
             report = SweepReport()
+            aliases = self._aliases()
             decisions = OpenDecisions(self._appender, streams, stores, report.tally, should_stop)
             yield SweepRun(
                 streams=streams,
                 projector=self._projector,
                 appender=self._appender,
-                settler=Settler(decisions),
+                settler=Settler(decisions, aliases),
                 purger=Purger(decisions),
                 trash_keeper=TrashKeeper(decisions),
                 stores=stores,
                 chains=self._chains,
-                lister=Lister(stores, lease, self._aliases(), should_stop),
+                lister=Lister(stores, lease, aliases, should_stop),
                 rescuer=self._rescuer,
                 healer=Healer(self._database, streams, stores),
                 order=order,

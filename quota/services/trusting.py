@@ -9,7 +9,7 @@ from time import monotonic
 
 from sqlalchemy import Connection
 
-from quota.domain.events import CheckpointPinned, CheckpointUnpinned
+from quota.domain.events import CheckpointAdopted, CheckpointPinned, CheckpointSaved, CheckpointUnpinned
 from quota.domain.events.trial import TrialEvent
 from quota.domain.experiment import ExperimentState
 from quota.domain.fold.trials import STATUS_AFTER
@@ -18,7 +18,10 @@ from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog, LockedStream
 from quota.eventlog.verifying import Link, first_fault
 
-_TYPES = (*(event.TYPE for event in STATUS_AFTER), CheckpointPinned.TYPE, CheckpointUnpinned.TYPE)
+_TYPES = (
+    *(event.TYPE for event in STATUS_AFTER),
+    *(event.TYPE for event in (CheckpointPinned, CheckpointUnpinned, CheckpointSaved, CheckpointAdopted)),
+)
 _WHOLE_EVERY = timedelta(minutes=10)
 """A process verifies a stream from its beginning once in this time, and in between what has been added."""
 
@@ -73,7 +76,7 @@ class Chains:
 
 
 def require_as_logged(log: EventLog, connection: Connection, state: ExperimentState, trial_ids: Iterable[str]) -> None:
-    """Check what trials do, and which of their checkpoints are pinned, against the log.
+    """Check what trials do, where they have saved checkpoints, and which of these are pinned, against the log.
 
     Raises:
         ProjectionDiverged: the rows say something else; somebody has changed them.
@@ -81,11 +84,14 @@ def require_as_logged(log: EventLog, connection: Connection, state: ExperimentSt
     """
     status: dict[str, str] = {}
     pinned: dict[str, bool] = {}
+    saved: set[tuple[str, str]] = set()
     wanted = sorted(set(trial_ids))
     for event in log.of_trials(connection, state.experiment_id, wanted, _TYPES):
         payload = event.payload
         if isinstance(payload, CheckpointPinned | CheckpointUnpinned):
             pinned[payload.uri] = isinstance(payload, CheckpointPinned)
+        elif isinstance(payload, CheckpointSaved | CheckpointAdopted):
+            saved.add((payload.trial_id, payload.uri))
         elif isinstance(payload, TrialEvent):
             status[payload.trial_id] = STATUS_AFTER[type(payload)]
     for trial_id in wanted:
@@ -97,9 +103,15 @@ def require_as_logged(log: EventLog, connection: Connection, state: ExperimentSt
         if by_log != trial.status and not (trial.has_ended and by_log not in {"running", "paused"}):
             raise _diverged(state, f"trial {trial_id} is {trial.status} by its row, and {by_log} by the log")
         for uri in state.trial_uris.get(trial_id, []):
-            if state.checkpoints[uri].pinned != pinned.get(uri, False):
-                by_row = "pinned" if state.checkpoints[uri].pinned else "not pinned"
-                raise _diverged(state, f"checkpoint {uri} is {by_row} by its row, and the log says otherwise")
+            if (trial_id, uri) not in saved:
+                raise _diverged(state, f"checkpoint {uri} is trial {trial_id}'s by its row, and the log knows of none")
+            _require_pin_as_logged(state, uri, is_pinned=pinned.get(uri, False))
+
+
+def _require_pin_as_logged(state: ExperimentState, uri: str, *, is_pinned: bool) -> None:
+    if state.checkpoints[uri].pinned != is_pinned:
+        by_row = "pinned" if state.checkpoints[uri].pinned else "not pinned"
+        raise _diverged(state, f"checkpoint {uri} is {by_row} by its row, and the log says otherwise")
 
 
 def _diverged(state: ExperimentState, reason: str) -> ProjectionDiverged:

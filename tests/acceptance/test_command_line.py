@@ -297,6 +297,19 @@ def test_orphans_are_moved_to_the_trash_and_restored(run: Run, paused: Path) -> 
     assert run("audit", "verify").code == 0
 
 
+def test_orphans_are_left_that_lie_beside_checkpoints(run: Run, paused: Path) -> None:
+    state = paused / "trial-9" / "experiment_state.json"
+    (paused / "trial-9" / "step-1").mkdir(parents=True)
+    (paused / "trial-9" / "step-1" / "weights").write_bytes(b"w")
+    saved = ("adopt", str(paused / "trial-9" / "step-1"), "--experiment", "asha", "--trial", "1", "--resource", "9")
+    state.write_text("{}")
+    assert run(*saved).code == 0
+    shown = run("reconcile", "--trash-orphans", "--orphans-older-than", "0")
+    assert (shown.code, shown.err) == (0, "")
+    assert "moved to the trash" not in shown.out
+    assert state.exists()
+
+
 def test_orphans_are_left_that_links_lead_to(run: Run, paused: Path) -> None:
     (paused / "blobs").mkdir()
     weights = paused / "blobs" / "weights"

@@ -8,7 +8,7 @@ import pytest
 
 from quota.domain.events import CheckpointMissing, CheckpointSaved, ExperimentRegistered, TrialPaused, TrialStarted
 from support import create_schema, services_over, tamper
-from sweeps import AT_ONCE, SIZE, Sweeps, refusing, silent, sweeps_over, uri_of
+from sweeps import AT_ONCE, KEEP, SIZE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -184,6 +184,20 @@ def test_the_place_of_another_experiment_under_another_name_is_kept(sweeps: Swee
     sweeps.sweep(AT_ONCE)
     assert (sweeps.store.contents(uri_of("2")) is not None) == is_there
     assert (sweeps.store.contents(uri_of("1")) is not None) != is_there
+
+
+def test_what_was_reported_under_another_name_since_it_was_claimed_is_kept(sweeps: Sweeps) -> None:
+    sweeps.limit("experiments", 1, 1)
+    sweeps.store.hook = killing("before trash")
+    with pytest.raises(Killed):
+        sweeps.sweep(KEEP)
+    sweeps.store.hook = silent
+    (claimed,) = [one for one in ("1", "2") if sweeps.checkpoint(one).state == "claimed"]
+    sweeps.store.add_name(uri_of(claimed), ELSEWHERE)
+    save_in_y(sweeps, ELSEWHERE)
+    report = sweeps.sweep(AT_ONCE)
+    assert any(f"it is the same place as {ELSEWHERE} of experiment y" in error for error in report.tally.errors)
+    assert sweeps.store.contents(uri_of(claimed)) is not None
 
 
 def test_what_only_ends_in_the_same_name_is_another_place(sweeps: Sweeps) -> None:

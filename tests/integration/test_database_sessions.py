@@ -50,6 +50,29 @@ def test_sqlite_commits_durably(sqlite_url: str) -> None:
     database.close()
 
 
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_file_that_is_no_longer_there_is_not_gone_on_with(sqlite_url: str, *, is_replaced: bool) -> None:
+    create_schema(sqlite_url)
+    with closing(Database(sqlite_url)) as database:
+        path = database.path
+        assert path is not None
+        for transaction in (database.read, database.write):
+            with transaction():
+                pass
+        if is_replaced:
+            path.with_name("backup").write_bytes(path.read_bytes())
+            path.with_name("backup").replace(path)
+        else:
+            path.unlink()
+        for transaction in (database.read, database.write):
+            with pytest.raises(DatabaseUnavailable, match="start this process anew"), transaction():
+                pass
+    with closing(Database(sqlite_url)) as database:
+        for transaction in (database.read, database.write):
+            with transaction():
+                pass
+
+
 def test_postgresql_ends_what_hangs(postgresql_url: str) -> None:
     with closing(Database(postgresql_url)) as database, database.write() as connection:
         assert connection.execute(text("SHOW lock_timeout")).scalar() == "1min"

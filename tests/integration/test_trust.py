@@ -71,6 +71,18 @@ def test_a_row_that_was_changed_takes_no_pinned_checkpoint(sweeps: Sweeps, datab
     assert sweeps.store.contents(uri_of("2")) is not None
 
 
+def test_a_row_that_was_changed_takes_nothing_that_nobody_has_saved(sweeps: Sweeps, database_url: str) -> None:
+    sweeps.services.queries.catch_up(["x"])
+    other = "memory://store/dataset/"
+    sweeps.store.add_checkpoint(other, {"weights": b"w"})
+    with sweeps.services.database.write() as connection:
+        connection.execute(text("UPDATE checkpoints SET uri = :uri WHERE trial_id = '2'"), {"uri": other})
+    with another_process(sweeps, database_url) as others:
+        report = others.sweep(AT_ONCE)
+        assert f"checkpoint {other} is trial 2's by its row, and the log knows of none" in report.untrusted["x"]
+    assert sweeps.store.contents(other) is not None
+
+
 def test_an_experiment_that_cannot_be_trusted_keeps_no_other_from_being_swept(
     sweeps: Sweeps, database_url: str
 ) -> None:

@@ -116,6 +116,13 @@ def test_what_differs(state: str, *, is_listed: bool, verdicts: tuple[bool, ...]
     assert (one.is_absent, one.has_turned_up, one.has_another_size) == verdicts
 
 
+@pytest.mark.parametrize(("path", "is_beside"), [("other/weights", False), ("notes", False), ("trials/notes", True)])
+def test_orphans_beside_checkpoints_are_known(path: str, *, is_beside: bool) -> None:
+    comparison = Comparison(parse_location(ROOTS["file"]), [expected(f"{ROOTS['file']}/trials/1")])
+    (orphan,) = compared(comparison, [file(path)])
+    assert orphan.is_beside == is_beside
+
+
 def link(path: str, to: str) -> StoredItem:
     return StoredItem(path=path.encode(), size_bytes=0, modified_at=START, leads_to=to.encode())
 

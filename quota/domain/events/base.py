@@ -12,10 +12,10 @@ from quota.domain.refusal import Refusal, RefusalKind
 
 # Beyond 2^53 a JSON reader that keeps numbers as doubles would change them.
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-MAX_BYTES = 2**63 - 1
-"""What a database's integers hold, and so the most that an experiment's checkpoints may add up to."""
+MAX_INTEGER = 2**63 - 1
+"""What a database's integers hold."""
 
-SizeBytes = Annotated[int, msgspec.Meta(ge=0, le=MAX_BYTES)]
+SizeBytes = Annotated[int, msgspec.Meta(ge=0, le=MAX_INTEGER)]
 Quantile = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 
 EARLIEST = datetime(1, 1, 3, tzinfo=UTC)

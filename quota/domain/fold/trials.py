@@ -17,6 +17,7 @@ from quota.domain.events import (
     TrialStarted,
     TrialStopped,
 )
+from quota.domain.events.base import MAX_INTEGER
 from quota.domain.events.trial import TrialEvent
 from quota.domain.experiment import OVERALL, Estimator, Experiment, ExperimentState, Trial, TrialStatus
 from quota.domain.fold.accounting import count_new_trial, set_trial_status
@@ -139,11 +140,11 @@ def _resumed(state: ExperimentState, event: RecordedEvent, payload: TrialResumed
     # The newest may come back while this one is being loaded, which does not make this one superseded.
     trial.promised_uri = None if checkpoint is None else checkpoint.uri
     trial.resumes += 1
-    trial.lost_resource += lost
+    trial.lost_resource = min(trial.lost_resource + lost, MAX_INTEGER)
     experiment = state.registered
     experiment.trials_resumed += 1
     experiment.trials_resumed_without_checkpoint += checkpoint is None
-    experiment.lost_resource += lost
+    experiment.lost_resource = min(experiment.lost_resource + lost, MAX_INTEGER)
     set_trial_status(state, trial, STATUS_AFTER[type(payload)])
 
 

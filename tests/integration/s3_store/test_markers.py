@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 from botocore.httpsession import URLLib3Session
 
+import quota_s3.hiding
 from integration.s3_store.house import CLAIM, FILES, Crash, CrashAt, House, error, listening
 from quota.errors import CheckpointChanged
 
@@ -185,4 +186,32 @@ def test_markers_that_the_server_does_not_name_are_taken_away_too(
         with at(house, LISTING, 3, lambda: house.put("new.pt", b"new")), pytest.raises(CheckpointChanged):
             house.store.trash(house.uri, CLAIM, manifest)
     assert house.files() == {**FILES, "new.pt": b"new"}
+    assert house.in_trash() == set()
+
+
+@pytest.mark.parametrize("undone_by", ["restore", "purge"])
+def test_what_was_written_in_the_moment_of_the_move_does_not_stay_hidden(
+    house: House, monkeypatch: pytest.MonkeyPatch, undone_by: str
+) -> None:
+    manifest = house.store.manifest(house.uri)
+    really_delete = quota_s3.hiding.delete
+    written = {name: b"written since, " + content for name, content in FILES.items() if content}
+
+    def write_first_and_die_then(*arguments: object) -> None:
+        for name, content in written.items():
+            house.put(name, content)
+        really_delete(*arguments)  # type: ignore[arg-type]
+        raise Crash
+
+    monkeypatch.setattr(quota_s3.hiding, "delete", write_first_and_die_then)
+    with pytest.raises(Crash):
+        house.store.trash(house.uri, CLAIM, manifest)
+    monkeypatch.setattr(quota_s3.hiding, "delete", really_delete)
+    house.store = house.opened()
+    if undone_by == "restore":
+        assert not house.store.restore(house.uri, CLAIM)
+    else:
+        house.store.purge(CLAIM, manifest)
+    # Some servers delete placeholders for good, and there is no content to lose by that.
+    assert {name: content for name, content in house.files().items() if content} == written
     assert house.in_trash() == set()
