@@ -31,7 +31,7 @@ from quota.domain.events import (
 from quota.domain.events.trial import ConfigValue
 from quota.domain.locations import file_location
 from quota.errors import PathRefused
-from quota.eventlog.database import parse_url, sqlite_path
+from quota.eventlog.database_urls import parse_url, sqlite_path
 from quota.eventlog.log import Receipt
 from quota.services.ids import new_id
 from quota.services.recording import LoadableCheckpoint

@@ -77,7 +77,7 @@ def _checks(database: str | None) -> Iterator[_Check]:
 
 def _settings(database: str | None) -> Settings:
     """Load the settings, and read those too that only a daemon or an open database reads."""
-    from quota.eventlog.database import parse_url
+    from quota.eventlog.database_urls import parse_url
     from quota.schedules import triggers
     from quota.settings import load_settings
 

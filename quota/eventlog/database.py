@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pysqlite3
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select, text
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from quota.domain.mounts import parse_mounts
-from quota.errors import DatabaseUnavailable, SettingsRefused
+from quota.errors import DatabaseUnavailable
+from quota.eventlog.database_urls import parse_url, sqlite_path
 from quota.eventlog.turns import taken
 
-_MOUNTS = Path("/proc/self/mountinfo")
-_NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "nfs",
-        "nfs4",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "9p",
-        "afs",
-        "ceph",
-        "glusterfs",
-        "lustre",
-        "beegfs",
-        "gpfs",
-        "ncpfs",
-    }
-    | {"fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "orangefs"}
-)
 _BUSY_TIMEOUT_SECONDS = 60
 """For how long a writer waits for another one; what it says then can be sent again."""
 
@@ -49,10 +30,19 @@ _SESSION_TIMEOUTS = {
     "idle_in_transaction_session_timeout": _IDLE_TIMEOUT_SECONDS,
 }
 _LOCK_NOT_AVAILABLE = "55P03"
+
+_CONNECTION_OPTIONS = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""By which a server that went away without a word is noticed within about a minute, where the system's own settings
+take hours. Seconds, but for the last one, which is milliseconds; a URL may say otherwise."""
+
 NAMES_A_QUERY = 500
 """How many values one statement compares with: databases allow many more, and plan for them badly."""
-
-SUPPORTED = ("sqlite", "postgresql")
 
 
 class Database:
@@ -136,6 +126,11 @@ class Database:
         except DBAPIError as error:
             # Whatever a driver calls it: what is wrong is the URL, or the server.
             raise DatabaseUnavailable(f"database {self.url}: {_reason(error)}") from error
+        except PoolTimeout as error:
+            raise DatabaseUnavailable(
+                f"database {self.url}: this process has used all of its connections for {_BUSY_TIMEOUT_SECONDS} s; use "
+                "fewer threads, or look what the database waits for"
+            ) from error
         try:
             self._require_same_file()
         except BaseException:
@@ -229,59 +224,9 @@ def _reason(error: DBAPIError) -> str:
     return said
 
 
-def parse_url(url: str) -> URL:
-    """Check a database URL.
-
-    Raises:
-        SettingsRefused: it is not one of SQLite or PostgreSQL, or names a SQLite file that cannot serve.
-    """
-    advice = "use sqlite:///quota.db or postgresql+psycopg://user@host/name"
-    try:
-        parsed = make_url(url)
-        backend = parsed.get_backend_name()
-        shown = parsed.render_as_string(hide_password=True)
-        shown.encode()
-    except (ArgumentError, NoSuchModuleError, ValueError) as error:
-        raise SettingsRefused("database", "url", url, f"this is no database URL; {advice}") from error
-    if backend not in SUPPORTED:
-        raise SettingsRefused("database", "url", shown, f"{backend} is not supported; {advice}")
-    if backend == "postgresql":
-        return parsed.set(drivername="postgresql+psycopg")
-    if parsed.host is not None:
-        reason = "a SQLite URL has three slashes before a relative path, and four before an absolute one"
-        raise SettingsRefused("database", "url", shown, f"{reason}; {advice}")
-    path = sqlite_path(parsed)
-    if path is None:
-        raise SettingsRefused("database", "url", shown, f"the log must outlive the process; {advice}")
-    kind = file_system_of(path)
-    if kind in _NETWORK_FILE_SYSTEMS:
-        reason = f"it lies on a network file system ({kind}), where SQLite's locks do not hold; use PostgreSQL"
-        raise SettingsRefused("database", "url", shown, reason)
-    return parsed.set(drivername="sqlite+pysqlite", database=str(path))
-
-
-def sqlite_path(url: URL) -> Path | None:
-    """Return the file that a SQLite URL names, wherever the process goes later; None where it names none."""
-    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
-        return None
-    return Path(url.database).absolute()
-
-
-def file_system_of(path: Path) -> str:
-    """Return the type of the file system that `path` lies on, or would; empty where the system does not say."""
-    real = PurePosixPath(os.path.realpath(path))
-    try:
-        table = _MOUNTS.read_bytes()
-    except OSError:
-        return ""
-    around = [mount for mount in parse_mounts(table) if real.is_relative_to(mount.point)]
-    # The last one of those with the longest name: it hides the others.
-    around.sort(key=lambda mount: len(PurePosixPath(mount.point).parts))
-    return around[-1].kind if around else ""
-
-
 def _postgresql_engine(url: URL) -> Engine:
-    engine = create_engine(url)
+    options = {name: value for name, value in _CONNECTION_OPTIONS.items() if name not in url.query}
+    engine = create_engine(url, connect_args=options, pool_timeout=_BUSY_TIMEOUT_SECONDS)
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own class
@@ -320,7 +265,9 @@ def _use_wal(connection: Any) -> None:  # noqa: ANN401 - the driver's own class
 
 
 def _sqlite_engine(url: URL, *, query_only: bool) -> Engine:
-    engine = create_engine(url, module=pysqlite3, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS})
+    engine = create_engine(
+        url, module=pysqlite3, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS}, pool_timeout=_BUSY_TIMEOUT_SECONDS
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own class

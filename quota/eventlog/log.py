@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from quota.domain.events import NewEvent, RecordedEvent
+from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.parts import parts
 from quota.errors import IdentityRefused, LogCorrupt
 from quota.eventlog.chain import GENESIS, ChainedRow, chain_hash
@@ -21,6 +22,10 @@ from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.eventlog.tables import events, streams
 
 PAGE = 1_000
+
+_DEPLOYMENT_LOCK = 0x71756F7461
+"""PostgreSQL's advisory lock on the deployment's stream. Those who wait for it are served in turn, while shared locks
+on a row are given to whoever asks next, for as long as one of them is held: a writer would never have its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,13 @@ class EventLog:
             if missing:
                 self._open_streams(connection, missing)
                 found = self._heads(connection, wanted)
+            if DEPLOYMENT_STREAM in found:
+                self._lock_deployment(connection, func.pg_advisory_xact_lock)
             yield found
+
+    def _lock_deployment(self, connection: Connection, lock: Callable[[int], Any]) -> None:
+        if not self._database.is_sqlite:
+            connection.execute(select(lock(_DEPLOYMENT_LOCK)))
 
     def _heads(self, connection: Connection, wanted: Sequence[str]) -> dict[str, LockedStream]:
         query = (
@@ -280,15 +291,14 @@ class EventLog:
         query = select(events.c.hash).where(events.c.experiment_id == experiment_id, events.c.position == position)
         return connection.execute(query).scalar()
 
-    def held(self, connection: Connection, experiment_id: str) -> tuple[int, bytes]:
-        """Return (position, hash) of a stream's last event, and keep others from appending to it.
+    def held_deployment(self, connection: Connection) -> tuple[int, bytes]:
+        """Return (position, hash) of the deployment stream's last event, and keep others from appending to it.
 
         That lasts as long as the connection's transaction; other readers may hold the stream at the same time. Whoever
         needs further streams' locks takes those first.
         """
-        query = select(streams.c.position, streams.c.hash).where(streams.c.experiment_id == experiment_id)
-        row = connection.execute(query.with_for_update(read=True)).first()
-        return (0, GENESIS) if row is None else (row.position, row.hash)
+        self._lock_deployment(connection, func.pg_advisory_xact_lock_shared)
+        return self.head(connection, DEPLOYMENT_STREAM)
 
     def last_recorded_at(self, connection: Connection) -> datetime | None:
         """Return when the last event of any stream was stored; None where there is none."""

@@ -74,7 +74,7 @@ class Projector:
 
         The state may be shared: callers only read it.
         """
-        position, head_hash = self._log.held(connection, DEPLOYMENT_STREAM)
+        position, head_hash = self._log.held_deployment(connection)
         kept_hash, state = self._kept_deployment
         if (state.position, kept_hash) != (position, head_hash):
             state = self.look_at_deployment(connection)

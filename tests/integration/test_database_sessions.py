@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 
+import psycopg
 import pysqlite3
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -113,6 +114,34 @@ def test_a_recorder_that_says_nothing_keeps_nobody_waiting(postgresql_url: str) 
             freeze(frozen, other)
         with EventLog(frozen).locked(["x"]):
             pass
+
+
+def test_more_threads_than_connections_are_told_so(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_schema(database_url)
+    monkeypatch.setattr("quota.eventlog.database._BUSY_TIMEOUT_SECONDS", 0.05)
+    with closing(Database(database_url)) as database, ExitStack() as held:
+        refused = None
+        for _ in range(1_000):
+            try:
+                held.enter_context(database.read())
+            except DatabaseUnavailable as error:
+                refused = str(error)
+                break
+    assert refused is not None
+    assert "this process has used all of its connections" in refused
+
+
+def test_a_server_that_went_away_is_noticed(postgresql_url: str) -> None:
+    url = make_url(postgresql_url).update_query_dict({"keepalives_count": "9"}).render_as_string(hide_password=False)
+    with closing(Database(url)) as database, database.read() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        asked_for = driver.info.get_parameters()
+    assert {name: asked_for[name] for name in ("connect_timeout", "tcp_user_timeout", "keepalives_count")} == {
+        "connect_timeout": "10",
+        "tcp_user_timeout": "60000",
+        "keepalives_count": "9",
+    }
 
 
 def test_a_new_database_that_another_process_makes_ready_is_waited_for(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import make_url, text
 
 from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.errors import DatabaseUnavailable
 from quota.eventlog.database import Database
-from quota.eventlog.tables import streams
+from quota.eventlog.log import EventLog
 from support import create_schema
 from sweeps import AT_ONCE, KEEP, ROOT, Sweeps, silent, sweeps_over, uri_of
 
@@ -38,29 +40,58 @@ def test_a_store_that_is_removed_while_it_is_listed_keeps_its_checkpoints(sweeps
     sweeps.check_settled()
 
 
+def impatient(url: str) -> Database:
+    """Open a database whose sessions wait for no lock."""
+    parsed = make_url(url).update_query_dict({"options": "-c lock_timeout=50ms"})
+    return Database(parsed.render_as_string(hide_password=False))
+
+
 @pytest.mark.parametrize("step", ["before trash", "before restore"])
 def test_no_store_is_removed_while_a_checkpoint_is_moved(postgresql_url: str, step: str) -> None:
     create_schema(postgresql_url)
     tried: list[str] = []
-    other = Database(postgresql_url)
 
     def remove(now: str, _: str) -> None:
         if now != step:
             return
-        row = select(streams).where(streams.c.experiment_id == DEPLOYMENT_STREAM)
         try:
-            with other._writer.begin() as connection:  # noqa: SLF001 - errors are to come untranslated
-                connection.execute(row.with_for_update(nowait=True))
-        except OperationalError as error:
-            tried.append(str(error.orig))
+            with EventLog(other).locked([DEPLOYMENT_STREAM]):
+                pass
+        except DatabaseUnavailable as error:
+            tried.append(str(error))
 
-    with sweeps_over(postgresql_url) as sweeps:
+    with closing(impatient(postgresql_url)) as other, sweeps_over(postgresql_url) as sweeps:
         sweeps.prepare(2, high=1, low=1)
         sweeps.store.hook = remove
         sweeps.sweep(KEEP)
         sweeps.resume("2")
-    other.close()
-    assert ["could not obtain lock" in error for error in tried] == [True]
+    assert ["lock timeout" in error for error in tried] == [True]
+
+
+def test_whoever_writes_has_a_turn_among_those_who_only_hold_the_stream(postgresql_url: str) -> None:
+    create_schema(postgresql_url)
+    waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+
+    def write() -> None:
+        with EventLog(writer).locked([DEPLOYMENT_STREAM]):
+            pass
+
+    with (
+        closing(Database(postgresql_url)) as holder,
+        closing(Database(postgresql_url)) as writer,
+        closing(impatient(postgresql_url)) as latecomer,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        with holder.write() as connection:
+            EventLog(holder).held_deployment(connection)
+            written = threads.submit(write)
+            while not connection.execute(waiting).scalar():
+                assert not written.done()
+            with pytest.raises(DatabaseUnavailable), latecomer.write() as late:
+                EventLog(latecomer).held_deployment(late)
+        written.result()
+        with latecomer.write() as late:
+            EventLog(latecomer).held_deployment(late)
 
 
 def test_the_trash_of_a_store_that_was_removed_is_left_alone(sweeps: Sweeps) -> None:

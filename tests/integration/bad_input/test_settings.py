@@ -13,7 +13,8 @@ from bad_input import event, experiment, send
 from integration.local_store.house import failing, succeeds
 from quota.domain.events import LimitSet, PolicyParameters
 from quota.errors import BadInput, DatabaseUnavailable, PathRefused, SettingsRefused, StoreError
-from quota.eventlog.database import Database, file_system_of, parse_url
+from quota.eventlog.database import Database
+from quota.eventlog.database_urls import file_system_of, parse_url
 from quota.services.sweep_order import SweepOrder
 from quota.settings import load_settings
 
@@ -102,6 +103,9 @@ def test_value_is_refused(given: dict[str, object], message: str) -> None:
         ("nonsense://host", "nonsense is not supported"),
         ("quota.db", "this is no database URL"),
         ("sqlite://", "the log must outlive the process"),
+        ("sqlite:///a%00b", "the log must outlive the process"),
+        ("sqlite:///quota.db?timeout=abc", "a SQLite URL takes no options here"),
+        (f"postgresql://me@{'h' * 64}/name", "its host is no name of one"),
     ],
 )
 def test_database_url_is_refused(url: str, reason: str) -> None:
@@ -122,7 +126,7 @@ def test_password_is_not_shown() -> None:
 
 
 def test_sqlite_on_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quota.eventlog.database.file_system_of", lambda _: "nfs4")
+    monkeypatch.setattr("quota.eventlog.database_urls.file_system_of", lambda _: "nfs4")
     url = f"sqlite:///{tmp_path}/quota.db"
     with pytest.raises(SettingsRefused) as caught:
         Database(url)
@@ -303,7 +307,7 @@ def test_a_network_file_system_is_known_by_names_of_any_language(
     table.write_text(
         "21 1 254:1 / / rw - ext4 /dev/vda1 rw\n30 21 0:40 / /mnt/donn\u00e9es\\040x rw - nfs4 host:/ rw\n"
     )
-    monkeypatch.setattr("quota.eventlog.database._MOUNTS", table)
+    monkeypatch.setattr("quota.eventlog.database_urls._MOUNTS", table)
     assert file_system_of(Path("/mnt/donn\u00e9es x/quota.db")) == "nfs4"
     assert file_system_of(Path("/mnt/donn\u00e9es/quota.db")) == "ext4"
 
