@@ -12,7 +12,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 from apscheduler.executors.pool import ThreadPoolExecutor
@@ -75,6 +75,9 @@ class Daemon:
     def run(self) -> None:
         """Run until SIGTERM or SIGINT; then finish the batch in hand. Call it in the process's main thread.
 
+        A second signal ends the process at once, as a batch may wait for a server that answers no more; whatever was
+        begun, the next sweep finishes.
+
         Raises:
             DatabaseUnavailable: the database cannot be reached at the start. Later on that is logged and tried again.
         """
@@ -84,13 +87,19 @@ class Daemon:
         self._scheduler.start()
         os.read(told, 1)
         self._stop.set()
-        logger.info("daemon %s ends after the batch in hand", self._daemon_id)
+        Thread(target=self._end_at_once, args=[told], daemon=True).start()
+        logger.info("daemon %s ends after the batch in hand; told again, it ends at once", self._daemon_id)
         self._scheduler.shutdown(wait=True)
         try:
             self._services.heartbeats.end(self._daemon_id)
         except QuotaError as failure:
             logger.warning("the heartbeat cannot be removed: %s", failure)
         logger.info("daemon %s ended", self._daemon_id)
+
+    def _end_at_once(self, told: int) -> None:
+        (number,) = os.read(told, 1)
+        logger.warning("daemon %s ends at once; the next sweep finishes what it has begun", self._daemon_id)
+        os._exit(128 + number)
 
     def _add(self, name: str, trigger: BaseTrigger, work: Callable[[], None], executor: str) -> None:
         first = {"next_run_time": datetime.now(UTC)} if isinstance(trigger, IntervalTrigger) else {}

@@ -14,6 +14,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _LEAST_P, _MOST_P = 2.0**-1_000, 1 - 2.0**-53
+_MOST_ARRIVALS = np.finfo(np.float64).max
 
 BLOCK = 4_096
 """Candidates computed at a time: keeps the working memory at a few megabytes."""
@@ -50,7 +51,10 @@ def resume_probabilities(
     for start in range(0, len(waiting), BLOCK):
         block = waiting[start : start + BLOCK]
         steps = np.arange(approx_steps + 1, dtype=np.float64).reshape(-1, 1)
-        arrivals = np.ceil((missing[block].reshape(1, -1) + steps) / promotion_quantile)
+        with np.errstate(over="ignore"):
+            arrivals = np.ceil((missing[block].reshape(1, -1) + steps) / promotion_quantile)
+        # The smallest of quantiles ask for more arrivals than there are numbers for.
+        arrivals = np.minimum(arrivals, _MOST_ARRIVALS)
         probabilities[block] = _first_passage(arrivals, most_arrivals, p_better)
     return probabilities
 

@@ -74,7 +74,13 @@ class Projector:
 
         The state may be shared: callers only read it.
         """
-        position, head_hash = self._log.held_deployment(connection)
+        return self._deployment_at(connection, *self._log.held_deployment(connection))
+
+    def deployment(self, connection: Connection) -> DeploymentState:
+        """Return the deployment's state by now, which callers only read."""
+        return self._deployment_at(connection, *self._log.head(connection, DEPLOYMENT_STREAM))
+
+    def _deployment_at(self, connection: Connection, position: int, head_hash: bytes) -> DeploymentState:
         kept_hash, state = self._kept_deployment
         if (state.position, kept_hash) != (position, head_hash):
             state = self.look_at_deployment(connection)

@@ -12,6 +12,7 @@ from quota.domain.deployment import DeploymentState
 from quota.domain.events import Event
 from quota.domain.experiment import Decision
 from quota.domain.parts import parts
+from quota.eventlog.database import Database
 from quota.eventlog.leases import Lease
 from quota.projections.projector import LockedExperiment
 from quota.services.appending import Appender
@@ -36,6 +37,7 @@ class OpenDecisions:
     """What is still to be done about decisions.
 
     Args:
+        database: Where the log lies.
         appender: In whose name.
         streams: Gives the locks and states.
         stores: Where checkpoints lie.
@@ -49,12 +51,14 @@ class OpenDecisions:
 
     def __init__(
         self,
+        database: Database,
         appender: Appender,
         streams: FencedStreams,
         stores: Stores,
         tally: Tally,
         should_stop: Callable[[], bool],
     ) -> None:
+        self._database = database
         self._appender = appender
         self._streams = streams
         self._tally = tally
@@ -70,6 +74,11 @@ class OpenDecisions:
     def now(self) -> datetime:
         """Return the time."""
         return self._appender.clock.now()
+
+    def look_at_stores(self) -> None:
+        """Go by what operators say about stores by now, without a lock."""
+        with self._database.read() as connection:
+            self.stores.look_at(self._streams.projector.deployment(connection))
 
     def find(self, experiment_id: str, wanted: Callable[[LockedExperiment, Decision], bool]) -> list[Decision]:
         """Return the decisions that are wanted, as they are by now."""

@@ -38,7 +38,9 @@ class Purger:
             begun: list[Decision] = []
             # From here on a resume is told that these are gone.
             self._decisions.with_each(experiment_id, batch, partial(self._begin_purge, begun=begun))
-            ended = {decision.decided.decision_id: self._purged(decision) for decision in begun}
+            ended = {
+                decision.decided.decision_id: self._purged(decision) for decision in begun if self._is_allowed(decision)
+            }
             self._decisions.with_each(experiment_id, list(ended), partial(self._record_purge, ended=ended))
 
     def _begin_purge(self, locked: LockedExperiment, decision: Decision, *, begun: list[Decision]) -> None:
@@ -55,6 +57,11 @@ class Purger:
             if not isinstance(event, PurgeDecided):
                 return
         begun.append(decision)
+
+    def _is_allowed(self, decision: Decision) -> bool:
+        """Ask before each deletion: an operator may take a store away in the middle of a batch."""
+        self._decisions.look_at_stores()
+        return self._decisions.stores.allows(decision.decided.store_uri)
 
     def _purged(self, decision: Decision) -> CheckpointPurged | EvictionFailed:
         self._decisions.lease.keep()

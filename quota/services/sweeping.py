@@ -151,7 +151,7 @@ class Sweeper:
             streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store)
             report = SweepReport()
             aliases = self._aliases()
-            decisions = OpenDecisions(self._appender, streams, stores, report.tally, should_stop)
+            decisions = OpenDecisions(self._database, self._appender, streams, stores, report.tally, should_stop)
             yield SweepRun(
                 streams=streams,
                 projector=self._projector,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import text
 
 import quota
 from quota.bootstrap import services
@@ -92,8 +93,8 @@ class House:
         return [row["trial_id"] for row in rows]
 
 
-@pytest.fixture
-def house(database_url: str, tmp_path: Path) -> Iterator[House]:
+@contextmanager
+def house_over(database_url: str, tmp_path: Path) -> Iterator[House]:
     root = tmp_path / "store"
     root.mkdir()
     database = Database(database_url)
@@ -103,6 +104,25 @@ def house(database_url: str, tmp_path: Path) -> Iterator[House]:
         opened.administration.add_store(f"file://{root}")
         opened.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=2, low=2))
         yield House(database_url, root, opened)
+
+
+@pytest.fixture
+def house(database_url: str, tmp_path: Path) -> Iterator[House]:
+    with house_over(database_url, tmp_path) as ready:
+        yield ready
+
+
+def test_told_twice_it_ends_at_once(postgresql_url: str, tmp_path: Path) -> None:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with house_over(postgresql_url, tmp_path) as house:
+        house.pause("1", "2", "3")
+        with house.services.log.locked(["x"]) as streams, daemon(house.url, "--log-level", "info") as running:
+            while not streams["x"].connection.execute(waiting).scalar():
+                assert running.process.poll() is None
+            running.tell(signal.SIGTERM)
+            running.hear("told again, it ends at once")
+            running.tell(signal.SIGTERM)
+            assert running.process.wait() == 128 + signal.SIGTERM
 
 
 def test_it_sweeps_until_it_is_told_to_end(house: House) -> None:

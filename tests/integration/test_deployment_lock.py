@@ -103,3 +103,24 @@ def test_the_trash_of_a_store_that_was_removed_is_left_alone(sweeps: Sweeps) -> 
     sweeps.services.restorer.restore(sweeps.decision().decided.decision_id)
     assert sweeps.checkpoint("2").state == "stored"
     sweeps.check_settled()
+
+
+def test_a_store_that_is_removed_in_the_middle_of_a_batch_keeps_the_rest_of_its_trash(database_url: str) -> None:
+    create_schema(database_url)
+    with sweeps_over(database_url) as sweeps:
+        sweeps.prepare(4, high=1, low=1)
+        sweeps.sweep(KEEP)
+
+        def remove(step: str, _: str) -> None:
+            if step == "before purge":
+                sweeps.store.hook = silent
+                sweeps.services.administration.remove_store(ROOT)
+
+        sweeps.store.hook = remove
+        assert sweeps.sweep(AT_ONCE).tally.purged == 1
+        kept = [decision for decision in sweeps.state().decisions.values() if decision.outcome == "purging"]
+        assert len(kept) == 2
+        assert sweeps.store.claims() == {decision.decided.decision_id for decision in kept}
+        sweeps.services.administration.add_store(ROOT)
+        assert sweeps.sweep(AT_ONCE).tally.purged == 2
+        sweeps.check_settled()

@@ -177,3 +177,10 @@ def test_does_not_depend_on_how_it_is_cut_into_blocks(monkeypatch: pytest.Monkey
 def test_a_probability_that_rounds_to_an_end_is_no_fault(p_better: float, expected: float) -> None:
     found = resume_probabilities(np.array([3]), 4, 0.5, p_better, 10.0, 25)
     assert found == pytest.approx([expected], abs=1e-12)
+
+
+def test_a_quantile_that_asks_for_more_arrivals_than_there_are_numbers_is_no_fault() -> None:
+    probabilities = resume_probabilities(
+        np.array([1, 2]), rung_length=2, promotion_quantile=5e-324, p_better=0.5, time_ratio=1.0, approx_steps=STEPS
+    )
+    assert probabilities.tolist() == [0.0, 0.0]
