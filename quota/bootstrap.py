@@ -147,7 +147,7 @@ def assemble(
 ) -> Services:
     """Put the use cases together. A clock that is set by hand is trusted."""
     log = EventLog(database)
-    projector = Projector(log)
+    projector = Projector(database, log)
     appender = Appender(log, clock, actor)
     opener = _sparing(opener, database)
     leases = Leases(database, actor)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
+from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 
@@ -14,11 +15,33 @@ from quota.domain.deployment import DeploymentState
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.eventlog.chain import GENESIS
+from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog, LockedStream
 from quota.projections.folding import fold_until, rows_read
-from quota.projections.storage import load_deployment, load_experiment, store_deployment, store_experiment
+from quota.projections.storage import (
+    load_deployment,
+    load_experiment,
+    projected_position,
+    rebuilds_of,
+    store_deployment,
+    store_experiment,
+)
+
+S = TypeVar("S", ExperimentState, DeploymentState)
 
 _STATES_KEPT = 64
+
+_MOST_FOLDED_LOCKED = 1_000
+"""How many events are folded while others wait for a stream's lock: more of them are read before it is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept(Generic[S]):
+    """A state, with the hash of the event that it ends with, and how often its rows had been made anew by then."""
+
+    state: S
+    hash: bytes
+    rebuilds: int
 
 
 @dataclass(slots=True)
@@ -33,30 +56,42 @@ class Projector:
     """Gives states that reflect the whole of their streams.
 
     States of experiments are kept between calls, so that catching up costs what has happened since, and not what
-    the experiment has become. A kept state is used only if the log still has the very event that it ends with.
+    the experiment has become. A kept state is used only if the log still has the very event that it ends with, and
+    if nobody has made the rows anew that it was loaded from.
+
+    Args:
+        database: Where the log lies.
+        log: Is read.
     """
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, database: Database, log: EventLog) -> None:
+        self._database = database
         self._log = log
-        self._kept: OrderedDict[str, tuple[bytes, ExperimentState]] = OrderedDict()
-        self._kept_deployment: tuple[bytes, DeploymentState] = (GENESIS, DeploymentState())
+        self._kept: OrderedDict[str, _Kept[ExperimentState]] = OrderedDict()
+        self._kept_deployment = _Kept(DeploymentState(), GENESIS, 0)
         self._guard = Lock()
 
     @contextmanager
     def locked(self, experiment_ids: Iterable[str]) -> Iterator[dict[str, LockedExperiment]]:
         """Hold streams' locks for one transaction, with their states caught up in memory."""
+        wanted = sorted(set(experiment_ids))
+        self._fold_ahead(wanted)
         taken: dict[str, LockedExperiment] = {}
-        with self._log.locked(experiment_ids) as streams:
+        with self._log.locked(wanted) as streams:
+            connection = next(iter(streams.values())).connection
+            rebuilds = rebuilds_of(connection, wanted)
             for experiment_id, stream in streams.items():
                 # What is changed now is lost if the transaction is rolled back, so it is kept only afterwards.
                 kept = self._take(experiment_id)
-                state = self._caught_up(stream.connection, kept, experiment_id, stream.position, stream.hash)
+                if kept is not None and kept.rebuilds != rebuilds.get(experiment_id, 0):
+                    kept = None
+                state = self._caught_up(stream, kept)
                 taken[experiment_id] = LockedExperiment(stream, state)
             yield taken
             for locked in taken.values():
                 self._log.flush(locked.stream)
         for experiment_id, locked in taken.items():
-            self._keep(experiment_id, locked.stream.hash, locked.state)
+            self._keep(_Kept(locked.state, locked.stream.hash, rebuilds.get(experiment_id, 0)))
 
     def store(self, locked: LockedExperiment) -> None:
         """Write the state's changes to the tables, in the transaction that holds the lock."""
@@ -81,11 +116,12 @@ class Projector:
         return self._deployment_at(connection, *self._log.head(connection, DEPLOYMENT_STREAM))
 
     def _deployment_at(self, connection: Connection, position: int, head_hash: bytes) -> DeploymentState:
-        kept_hash, state = self._kept_deployment
-        if (state.position, kept_hash) != (position, head_hash):
-            state = self.look_at_deployment(connection)
-            self._kept_deployment = (head_hash, state)
-        return state
+        rebuilds = rebuilds_of(connection, [DEPLOYMENT_STREAM]).get(DEPLOYMENT_STREAM, 0)
+        kept = self._kept_deployment
+        if (kept.state.position, kept.hash, kept.rebuilds) != (position, head_hash, rebuilds):
+            kept = _Kept(self.look_at_deployment(connection), head_hash, rebuilds)
+            self._kept_deployment = kept
+        return kept.state
 
     def look_at_deployment(self, connection: Connection) -> DeploymentState:
         """Return the deployment's state as of the connection's snapshot.
@@ -106,21 +142,27 @@ class Projector:
         store_deployment(stream.connection, state)
         return state
 
-    def _caught_up(
-        self,
-        connection: Connection,
-        kept: tuple[bytes, ExperimentState] | None,
-        experiment_id: str,
-        position: int,
-        head_hash: bytes,
-    ) -> ExperimentState:
+    def _fold_ahead(self, experiment_ids: Sequence[str]) -> None:
+        """Fold what many events have been appended to and this process knows nothing of, while nobody has to wait."""
+        with self._guard:
+            unknown = [experiment_id for experiment_id in experiment_ids if experiment_id not in self._kept]
+        if not unknown:
+            return
+        with self._database.read() as connection:
+            for experiment_id in unknown:
+                position, head_hash = self._log.head(connection, experiment_id)
+                if position - projected_position(connection, experiment_id) > _MOST_FOLDED_LOCKED:
+                    rebuilds = rebuilds_of(connection, [experiment_id]).get(experiment_id, 0)
+                    self._keep(_Kept(self.look(connection, experiment_id), head_hash, rebuilds))
+
+    def _caught_up(self, stream: LockedStream, kept: _Kept[ExperimentState] | None) -> ExperimentState:
+        connection, experiment_id, position = stream.connection, stream.experiment_id, stream.position
         if kept is not None:
-            kept_hash, state = kept
-            if state.position == position:
-                same = kept_hash == head_hash
-            else:
-                same = kept_hash == self._log.hash_at(connection, experiment_id, state.position)
-            if same:
+            state = kept.state
+            same: bytes | None = stream.hash
+            if state.position != position:
+                same = self._log.hash_at(connection, experiment_id, state.position)
+            if kept.hash == same:
                 fold_until(self._log, connection, state, position)
                 return state
         state = self._loaded(connection, experiment_id)
@@ -131,12 +173,12 @@ class Projector:
         with rows_read(experiment_id):
             return load_experiment(connection, self._log, experiment_id)
 
-    def _take(self, experiment_id: str) -> tuple[bytes, ExperimentState] | None:
+    def _take(self, experiment_id: str) -> _Kept[ExperimentState] | None:
         with self._guard:
             return self._kept.pop(experiment_id, None)
 
-    def _keep(self, experiment_id: str, head_hash: bytes, state: ExperimentState) -> None:
+    def _keep(self, kept: _Kept[ExperimentState]) -> None:
         with self._guard:
-            self._kept[experiment_id] = (head_hash, state)
+            self._kept[kept.state.experiment_id] = kept
             if len(self._kept) > _STATES_KEPT:
                 self._kept.popitem(last=False)

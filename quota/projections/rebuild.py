@@ -15,8 +15,8 @@ from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.folding import Progress, State, fold_until, rows_ahead
 from quota.projections.rows import RowValues, touched_deployment_rows, touched_rows
-from quota.projections.storage import projected_position, store_deployment, store_experiment
-from quota.projections.tables import DEPLOYMENT_TABLES, EXPERIMENT_TABLES, projected_streams
+from quota.projections.storage import note_rebuild, projected_position, store_deployment, store_experiment
+from quota.projections.tables import DEPLOYMENT_TABLES, EXPERIMENT_TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Rebuilder:
                 store_experiment(stream.connection, state)
             else:
                 store_deployment(stream.connection, state)
+            note_rebuild(stream.connection, stream_id)
             return state.position
 
     def verify(self, stream_id: str, progress: Progress) -> Iterator[Difference]:
@@ -96,7 +97,6 @@ class Rebuilder:
         else:
             for table in EXPERIMENT_TABLES:
                 connection.execute(delete(table).where(table.c.experiment_id == stream_id))
-        connection.execute(delete(projected_streams).where(projected_streams.c.experiment_id == stream_id))
 
 
 def _all_rows(

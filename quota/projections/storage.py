@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Executable, Table, delete, select
+from sqlalchemy import Connection, Executable, Table, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from quota.domain.deployment import DeploymentState, Limit, Store, Sweep
@@ -64,10 +64,18 @@ def upsert(connection: Connection, table: Table, rows: list[RowValues]) -> None:
     connection.execute(_upsert(table, connection.dialect.name), rows)
 
 
+@cache
+def _note_position(dialect: str) -> Executable:
+    statement = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(projected_streams)
+    return statement.on_conflict_do_update(
+        index_elements=["experiment_id"], set_={"position": statement.excluded.position}
+    )
+
+
 def _write(connection: Connection, rows: Mapping[Table, list[RowValues]], stream: str, position: int) -> None:
     for table, values in rows.items():
         upsert(connection, table, values)
-    upsert(connection, projected_streams, [{"experiment_id": stream, "position": position}])
+    connection.execute(_note_position(connection.dialect.name), {"experiment_id": stream, "position": position})
 
 
 def store_experiment(connection: Connection, state: ExperimentState) -> None:
@@ -88,6 +96,19 @@ def projected_position(connection: Connection, stream: str) -> int:
     """Return up to which position the stored rows reflect a stream."""
     query = select(projected_streams.c.position).where(projected_streams.c.experiment_id == stream)
     return connection.execute(query).scalar() or 0
+
+
+def rebuilds_of(connection: Connection, experiment_ids: Sequence[str]) -> dict[str, int]:
+    """Return how often the rows of some streams were made anew; nothing about those that have none."""
+    query = select(projected_streams.c.experiment_id, projected_streams.c.rebuilds)
+    found = connection.execute(query.where(projected_streams.c.experiment_id.in_(experiment_ids)))
+    return {row.experiment_id: row.rebuilds for row in found}
+
+
+def note_rebuild(connection: Connection, stream: str) -> None:
+    """Count that a stream's rows were made anew, for whoever had loaded the old ones."""
+    noted = update(projected_streams).where(projected_streams.c.experiment_id == stream)
+    connection.execute(noted.values(rebuilds=projected_streams.c.rebuilds + 1))
 
 
 def _rows(connection: Connection, table: Table, experiment_id: str) -> list[RowValues]:

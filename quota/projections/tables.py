@@ -30,8 +30,10 @@ projected_streams = Table(
     metadata,
     _stream_key(),
     Column("position", BigInteger, nullable=False),
+    Column("rebuilds", BigInteger, nullable=False, server_default="0"),
 )
-"""Up to which position of each stream the rows reflect it; updated in the same transaction as the rows."""
+"""Up to which position of each stream the rows reflect it, updated in the same transaction as the rows; and how often
+they were made anew, so that no process goes on with what it had loaded before."""
 
 experiments = Table(
     "experiments",

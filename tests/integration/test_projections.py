@@ -13,14 +13,29 @@ from sqlalchemy import delete, insert, select, update
 from folding import Story
 from quota.domain.events import NewEvent
 from quota.domain.experiment import ExperimentState
+from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.eventlog.log import Prepared
-from quota.projections.tables import EXPERIMENT_TABLES, checkpoints, estimators, flags, rung_entries, trials, usage
+from quota.projections import projector
+from quota.projections.tables import (
+    EXPERIMENT_TABLES,
+    checkpoints,
+    estimators,
+    flags,
+    limits,
+    rung_entries,
+    trials,
+    usage,
+)
 from quota.testing.memory_store import MemoryStore
 from stories import EVICTION_KINDS, RECORDER_KINDS, Step, steps, tell
 from support import HandClock, create_schema, services_over
+from sweeps import sweeps_over
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from quota.bootstrap import Services
+    from quota.eventlog.log import EventLog
 
 histories = st.lists(steps((*RECORDER_KINDS, *EVICTION_KINDS), least=10, most=50), min_size=1, max_size=3)
 actions = st.lists(
@@ -170,3 +185,44 @@ def test_verify_finds_a_row_that_was_changed(database_url: str, table: Any, chan
         assert {difference.table for difference in services.rebuilder.verify("one", nothing)} == {table.name}
         services.rebuilder.rebuild("one", nothing)
         assert list(services.rebuilder.verify("one", nothing)) == []
+
+
+def test_what_was_loaded_before_the_rows_were_made_anew_is_not_gone_on_with(database_url: str) -> None:
+    create_schema(database_url)
+    with sweeps_over(database_url) as operator, sweeps_over(database_url) as daemon:
+        operator.prepare(2, high=2, low=2)
+        operator.services.queries.catch_up(["x"])
+        with operator.services.database.write() as connection:
+            connection.execute(update(trials).where(trials.c.trial_id == "1").values(status="stopped"))
+            connection.execute(update(limits).values(high=9))
+
+        def known() -> tuple[str, int]:
+            with daemon.services.projector.locked(["x"]) as locked:
+                connection = locked["x"].stream.connection
+                deployment = daemon.services.projector.held_deployment(connection)
+                return locked["x"].state.trials["1"].status, deployment.limits["experiments", "checkpoints"].high
+
+        assert [known(), known()] == [("stopped", 9)] * 2
+        for stream in ("x", DEPLOYMENT_STREAM):
+            operator.services.rebuilder.rebuild(stream, nothing)
+        assert [known(), known()] == [("paused", 2)] * 2
+
+
+def test_much_that_is_new_is_folded_without_the_lock(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    create_schema(database_url)
+    folded: list[tuple[int, bool]] = []
+    fold = projector.fold_until
+
+    def watched(log: EventLog, connection: Connection, state: ExperimentState, until: int) -> None:
+        folded.append((until - state.position, connection.get_execution_options().get("postgresql_readonly", False)))
+        fold(log, connection, state, until)
+
+    with sweeps_over(database_url) as tuner, sweeps_over(database_url) as other:
+        tuner.prepare(1, high=9, low=9)
+        monkeypatch.setattr(projector, "_MOST_FOLDED_LOCKED", 3)
+        monkeypatch.setattr(projector, "fold_until", watched)
+        with other.services.projector.locked(["x"]) as locked:
+            assert locked["x"].state.position == 4
+            assert locked["x"].state.trials["1"].status == "paused"
+    assert [number for number, _ in folded] == [4, 0]
+    assert folded[0][1] == database_url.startswith("postgresql")

@@ -170,6 +170,7 @@ CREATE TABLE limits (
 CREATE TABLE projected_streams (
     experiment_id TEXT NOT NULL,
     position BIGINT NOT NULL,
+    rebuilds BIGINT DEFAULT '0' NOT NULL,
     CONSTRAINT pk_projected_streams PRIMARY KEY (experiment_id)
 )
 --
