@@ -144,6 +144,11 @@ class DeploymentState:
         ]
         return max(holding, key=lambda store: len(store.uri), default=None)
 
+    def root_within(self, uri: str) -> str | None:
+        """Return the root of a store that is, or lies in, a location; None where there is none."""
+        location = parse_location(uri)
+        return next((root for root in sorted(self.stores) if location.contains(parse_location(root))), None)
+
 
 def fold_deployment(state: DeploymentState, event: RecordedEvent) -> None:
     """Take the next event of `_deployment` into `state`.

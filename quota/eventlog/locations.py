@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from sqlalchemy import Column, ColumnElement, Connection, func, insert, or_, select
 
 from quota.domain.locations import Location, parse_location
+from quota.eventlog.advisory_locks import AdvisoryLock
 from quota.eventlog.tables import checkpoint_locations
-
-_LOCK = 0x71756F7461  # "quota"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def take_location(connection: Connection, experiment_id: str, trial_id: str, uri
 def hold_locations(connection: Connection) -> None:
     """Let nobody take a location before the caller's transaction ends; whoever is about to, is waited for."""
     if connection.dialect.name == "postgresql":
-        connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
+        connection.execute(select(func.pg_advisory_xact_lock(AdvisoryLock.LOCATIONS)))
 
 
 def is_taken(connection: Connection, uri: str) -> bool:
@@ -63,6 +62,15 @@ def overlapping_locations(connection: Connection, location: Location) -> Iterato
     query = select(table).where(overlapping).order_by(table.c.location)
     for row in connection.execute(query):
         yield Overlap(row.location, row.experiment_id, row.trial_id)
+
+
+def location_around(connection: Connection, uri: str) -> Overlap | None:
+    """Return a location that is taken and is, or contains, a place; None where there is none."""
+    location = parse_location(uri)
+    table = checkpoint_locations
+    query = select(table).where(table.c.location.in_((location.key, *location.ancestors())))
+    row = connection.execute(query.order_by(table.c.location).limit(1)).first()
+    return None if row is None else Overlap(row.location, row.experiment_id, row.trial_id)
 
 
 def lies_below(column: Column[str], location: Location) -> ColumnElement[bool]:

@@ -16,16 +16,13 @@ from quota.domain.events import NewEvent, RecordedEvent
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.parts import parts
 from quota.errors import IdentityRefused, LogCorrupt
+from quota.eventlog.advisory_locks import AdvisoryLock
 from quota.eventlog.chain import GENESIS, ChainedRow, chain_hash
 from quota.eventlog.codec import Codec, encode
 from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.eventlog.tables import events, streams
 
 PAGE = 1_000
-
-_DEPLOYMENT_LOCK = 0x71756F7461
-"""PostgreSQL's advisory lock on the deployment's stream. Those who wait for it are served in turn, while shared locks
-on a row are given to whoever asks next, for as long as one of them is held: a writer would never have its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +104,7 @@ class EventLog:
 
     def _lock_deployment(self, connection: Connection, lock: Callable[[int], Any]) -> None:
         if not self._database.is_sqlite:
-            connection.execute(select(lock(_DEPLOYMENT_LOCK)))
+            connection.execute(select(lock(AdvisoryLock.DEPLOYMENT)))
 
     def _heads(self, connection: Connection, wanted: Sequence[str]) -> dict[str, LockedStream]:
         query = (

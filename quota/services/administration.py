@@ -6,6 +6,8 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from quota.domain.deployment import DeploymentState, Limit, Store
 from quota.domain.events import Event, LimitRemoved, LimitSet, StoreAdded, StoreRemoved
 from quota.domain.identifiers import DEPLOYMENT_STREAM
@@ -14,6 +16,7 @@ from quota.domain.refusal import Refusal
 from quota.domain.wire import recheck
 from quota.errors import NotFound, PathRefused, StateRefused, StoreError
 from quota.eventlog.database import Database
+from quota.eventlog.locations import location_around
 from quota.eventlog.log import Prepared
 from quota.ports import Marks
 from quota.projections.projector import Projector
@@ -61,7 +64,7 @@ class Administration:
 
         Raises:
             PathRefused: the root is no URI, there is nothing, or the database lies below it, whatever leads there.
-            StateRefused: it overlaps a store, or is another database's.
+            StateRefused: it overlaps a store, lies in a checkpoint, or is another database's.
             StoreError: it cannot be read or marked, or nobody can tell whether the database lies below it.
         """
         payload = recheck(StoreAdded(uri=uri, store_id=new_id()))
@@ -78,6 +81,7 @@ class Administration:
             if store is not None and store.store_id == marks.own:
                 return store
             _refuse_overlap(known, uri)
+            _refuse_checkpoint(stream.connection, uri)
             _refuse_marks(known, uri, marks, take_over=take_over)
             self._appender.log.add(stream, prepared)
             opened.mark(payload.store_id)
@@ -172,6 +176,16 @@ def _refuse_overlap(known: DeploymentState, uri: str) -> None:
         if other.uri != uri and (location.contains(root) or root.contains(location)):
             reason = f"it overlaps the store {other.uri}; one checkpoint would lie in both, so keep the wider one"
             raise StateRefused(f"store {uri}", "uri", uri, reason)
+
+
+def _refuse_checkpoint(connection: Connection, uri: str) -> None:
+    around = location_around(connection, uri)
+    if around is not None:
+        reason = (
+            f"it is, or lies in, {around.location}, which trial {around.trial_id} of experiment {around.experiment_id} "
+            "reported as a checkpoint; a store holds whole checkpoints, so name a place above it"
+        )
+        raise StateRefused(f"store {uri}", "uri", uri, reason)
 
 
 def _refuse_marks(known: DeploymentState, uri: str, marks: Marks, *, take_over: bool) -> None:

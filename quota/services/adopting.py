@@ -64,7 +64,7 @@ class Adopter:
         payload = CheckpointAdopted(trial_id=trial_id, uri=uri, size_bytes=manifest.size_bytes, resource=resource)
         with self._projector.locked([experiment_id]) as all_locked:
             locked = all_locked[experiment_id]
-            refusal = admission_refusal(locked.state, payload) or location_refusal(locked, payload)
+            refusal = admission_refusal(locked.state, payload) or location_refusal(self._projector, locked, payload)
             if refusal is not None:
                 raise error_for(named, refusal)
             self._appender.add(locked, payload)

@@ -189,7 +189,8 @@ class Recorder:
             known = receipts.get(new.event_id)
             if known is None:
                 experiment = locked[new.experiment_id]
-                refusal = admission_refusal(experiment.state, new.payload) or location_refusal(experiment, new.payload)
+                refusal = admission_refusal(experiment.state, new.payload)
+                refusal = refusal or location_refusal(self._projector, experiment, new.payload)
                 if refusal is not None:
                     raise error_for(names.get(new.event_id) or named(new), refusal)
                 position = self._add(experiment, prepared)

@@ -151,6 +151,22 @@ def test_a_place_that_holds_a_store_is_no_checkpoint(services: Services, root: P
     handle.checkpoint_saved("3", location=f"{root}-2", size_bytes=1, resource=1)
 
 
+@pytest.mark.parametrize("below", ["", "deep"])
+def test_a_place_in_a_checkpoint_is_no_store(services: Services, root: Path, below: str) -> None:
+    (root / "deep").mkdir()
+    other = root.parent / "other"
+    other.mkdir()
+    handle = two_paused_trials(services, other)
+    handle.trial_started("3")
+    handle.checkpoint_saved("3", location=root, size_bytes=1, resource=1)
+    with pytest.raises(
+        StateRefused, match=f"it is, or lies in, {root.as_uri()}/, which trial 3 of experiment x report"
+    ):
+        add(services, root / below)
+    assert not services.administration.look().stores
+    add(services, other)
+
+
 @pytest.mark.parametrize("below", ["", "/deep"])
 def test_a_store_under_another_name_is_refused(services: Services, root: Path, tmp_path: Path, below: str) -> None:
     (root / "deep").mkdir()
