@@ -1,4 +1,4 @@
-"""Fixtures of the command line's tests."""
+"""What the tests of the command line and of daemons work on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import pytest
 
 import quota
 from acceptance.commands import Answer, Run
+from acceptance.daemons import Hold, House
+from quota.bootstrap import services
 from quota.cli import main
+from quota.domain.events import LimitSet
+from quota.eventlog.database import Database
+from quota.services.migrating import upgrade
 
 
 @pytest.fixture(autouse=True)
@@ -61,3 +66,23 @@ def paused(run: Run, tmp_path: Path) -> Path:
     assert run("store", "add", str(root)).code == 0
     assert run("limit", "set", "--checkpoints", "1").code == 0
     return root
+
+
+@pytest.fixture
+def house(database_url: str, tmp_path: Path) -> Iterator[House]:
+    root = tmp_path / "store"
+    root.mkdir()
+    database = Database(database_url)
+    upgrade(database)
+    database.close()
+    with services(database_url, "operator") as opened:
+        opened.administration.add_store(f"file://{root}")
+        opened.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=2, low=2))
+        yield House(database_url, root, opened)
+
+
+@pytest.fixture
+def hold(tmp_path: Path) -> Hold:
+    folder = tmp_path / "hold"
+    folder.mkdir()
+    return Hold(folder)
