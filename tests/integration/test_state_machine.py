@@ -6,6 +6,7 @@ import itertools
 import tempfile
 from contextlib import ExitStack
 from datetime import timedelta
+from math import inf, isnan, nan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,12 @@ from quota.domain.events import (
     LimitSet,
     TrialCompleted,
     TrialPaused,
+    TrialReported,
     TrialResumed,
     TrialStarted,
     TrialStopped,
 )
-from quota.domain.experiment import may_retry
+from quota.domain.experiment import OVERALL, may_retry
 from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
 from quota.errors import StateRefused, StoreError
 from support import create_schema
@@ -44,6 +46,7 @@ STEPS = ["manifest", "trash", "restore", "purge"]
 KILLS = [f"{when} {step}" for when in ("before", "after") for step in STEPS if (when, step) != ("after", "manifest")]
 TRIALS = st.sampled_from(["1", "2", "3", "4"])
 PLACES = st.sampled_from(["", "-b"])
+METRICS = st.floats(0, 1) | st.just(nan)
 UNREPORTED = "-unreported"
 HIGH, LOW = 2, 1
 
@@ -53,6 +56,8 @@ class Deployment(RuleBasedStateMachine):
 
     Attributes:
         status: What each trial does.
+        ranked: What each trial was last paused with, as it ranks: NaN comes last.
+        compared: How many data the reports at each level have given, and how many of them were better or equal.
         written: What each place holds as far as its trial knows; a place that was lost by hand is not in it.
         orphans: What lies or lay where nobody has reported it.
         sacred: Places that nothing may take: pinned, promised, or an ended trial's that was there when it ended.
@@ -67,6 +72,8 @@ class Deployment(RuleBasedStateMachine):
         self.sweeps: Sweeps = self.stack.enter_context(sweeps_over(url))
         self.status: dict[str, str] = {}
         self.level: dict[str, int] = {}
+        self.ranked: dict[str, float] = {}
+        self.compared: dict[int, tuple[int, int]] = dict.fromkeys((*LEVELS, OVERALL), (0, 0))
         self.written: dict[str, bytes] = {}
         self.owner: dict[str, str] = {}
         self.orphans: dict[str, bytes] = {}
@@ -130,13 +137,32 @@ class Deployment(RuleBasedStateMachine):
             self.written[uri], self.owner[uri] = self.orphans[uri], trial_id
             self.sweeps.send(CheckpointSaved(trial_id=trial_id, uri=uri, size_bytes=1, resource=1))
 
-    @rule(trial_id=TRIALS, metric=st.floats(0, 1))
+    @rule(index=st.integers(0, 3), resource=st.sampled_from([1, 1, 2, 3]), metric=METRICS)
+    def report(self, index: int, resource: int, metric: float) -> None:
+        """Report a metric, which at a rung is compared with those of all who are paused there with a checkpoint."""
+        self.start("4")
+        running = [trial_id for trial_id, status in self.status.items() if status == "running"]
+        if not running:
+            return
+        trial_id = running[index % len(running)]
+        self.sweeps.send(TrialReported(trial_id=trial_id, resource=resource, metric=metric))
+        state = self.sweeps.state()
+        paused = [one for one, level in self.level.items() if level == resource and self.status[one] == "paused"]
+        others = [self.ranked[one] for one in paused if state.trials[one].stored_checkpoints]
+        for level in (resource, OVERALL) if resource in LEVELS else ():
+            total, ones = self.compared[level]
+            ones += sum(as_ranked(metric) <= other for other in others)
+            self.compared[level] = (total + len(others), ones)
+        assert {level: (one.total, one.ones) for level, one in state.estimators.items()} == self.compared
+
+    @rule(trial_id=TRIALS, metric=METRICS)
     def pause(self, trial_id: str, metric: float) -> None:
         above = [level for level in LEVELS if level > self.level.get(trial_id, 0)]
         if self.status.get(trial_id) != "running" or not above:
             return
         self.sweeps.send(TrialPaused(trial_id=trial_id, level=above[0], metric=metric))
         self.status[trial_id], self.level[trial_id] = "paused", above[0]
+        self.ranked[trial_id] = as_ranked(metric)
         self.promised.pop(trial_id, None)
 
     @rule(trial_id=TRIALS, is_asked=st.booleans())
@@ -303,6 +329,10 @@ class Deployment(RuleBasedStateMachine):
             assert list(self.sweeps.services.rebuilder.verify(stream, lambda _: None)) == []
         for head in self.sweeps.services.auditor.heads():
             assert self.sweeps.services.auditor.verify(head, lambda _: None) is None
+
+
+def as_ranked(metric: float) -> float:
+    return inf if isnan(metric) else metric
 
 
 class Checked(Deployment):
