@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
-from crash.driver import Driver, medium_maker, url_maker
-from crash.faults import POINTS
+from crash.counts import AT_RANDOM
+from crash.driver import Driver
+from crash.kinds import local_maker, make_ready_for_s3, postgresql_maker, s3_maker, sqlite_maker
+from crash.points import POINTS
+from s3_servers import Kind
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from s3_servers import S3Server
+
 RANDOM_KILLS = 10
-SELDOM = frozenset(
-    f"{when} {what}"
-    for when in ("before", "after")
-    for what in ("commit of eviction_cancelled", "commit of checkpoint_missing", "mkdir by the store")
+IN_ANY_BUCKET = (
+    "after commit of eviction_decided",
+    "before trash of the store",
+    "after PutObject by the store",
+    "after trash of the store",
+    "after commit of checkpoint_trashed",
+    "after commit of purge_decided",
+    "after DeleteObjects by the store",
+    "after purge of the store",
+    "before commit of eviction_cancelled",
+    "after commit of trial_resumed",
 )
-"""Chance must bring these about; with few tries it may not."""
+IN_A_BUCKET: dict[Kind, tuple[str, ...]] = {
+    "versioned": ("before ListObjectVersions by the store",),
+    "unversioned": ("after CopyObject by the store", "before CompleteMultipartUpload by the store"),
+}
+"""Those that matter most."""
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_what_holds_after_a_kill_at_any_point(kind: str, tmp_path: Path) -> None:
-    with ExitStack() as stack:
-        driver = Driver(url_maker(kind, tmp_path, stack), medium_maker("local", stack), tmp_path / "disks", seed=7)
-        for point in POINTS["local"]:
-            driver.at_point(point, tries=4 if point in SELDOM else 20)
-        for _ in range(RANDOM_KILLS):
-            driver.at_random(0.5)
+def test_what_holds_after_a_kill_at_any_point(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    new_url = sqlite_maker(tmp_path)
+    if kind == "postgresql":
+        new_url = postgresql_maker(request.getfixturevalue("postgresql_server"))
+    driver = Driver(new_url, local_maker(), tmp_path / "deployments", seed=7)
+    for point in POINTS["local"]:
+        driver.at_point(point)
+    for _ in range(RANDOM_KILLS):
+        driver.at_random(0.5)
+    driver.finish()
     assert driver.summary.violations == []
-    assert set(POINTS["local"]) - SELDOM - set(driver.summary.killed) == set()
+    assert driver.summary.never_reached == []
+    assert driver.summary.killed[AT_RANDOM] == RANDOM_KILLS
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_what_holds_after_a_kill_while_checkpoints_are_in_a_bucket(
+    kind: Kind, s3_server: S3Server, s3_buckets: dict[Kind, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_ready_for_s3(monkeypatch, s3_server, s3_buckets[kind])
+    new_medium = s3_maker(s3_server, kind, s3_buckets[kind])
+    driver = Driver(sqlite_maker(tmp_path), new_medium, tmp_path / "deployments", seed=7)
+    for point in (*IN_ANY_BUCKET, *IN_A_BUCKET[kind]):
+        driver.at_point(point)
+    driver.finish()
+    assert driver.summary.violations == []
+    assert driver.summary.never_reached == []

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
+from crash.kinds import DatabaseKind
 from crash.races import race
 
 RACES = 150
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_resume_always_wins_or_knows(kind: str) -> None:
+@pytest.mark.parametrize("kind", get_args(DatabaseKind))
+def test_a_resume_always_wins_or_knows(kind: DatabaseKind) -> None:
     counts = race(kind, RACES, seed=3)
     assert counts["violations"] == 0
     assert counts["races"] == RACES

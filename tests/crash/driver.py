@@ -1,133 +1,77 @@
 """Kills processes at every fault point and at random times, restarts them, and counts what does not hold then.
 
-PYTHONPATH=tests python -m crash.driver --random 1000
+PYTHONPATH=tests python -m crash.driver --random 1000 --jobs 2
+
+Each kind of database with each kind of store is a pair. When a pair is done its counts are printed, as a JSON object on
+a line of its own: for each point, and for random times, how often a process was killed there, and how many violations
+were found next. At the end comes the sum. The exit code is 0 if nothing was violated and every point was reached; but
+for those that cannot occur, which `crash.points` lists with the reasons.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
-import os
-import signal
+import logging
 import sys
 import tempfile
 from collections import Counter
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
-from itertools import cycle, product
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
-from uuid import uuid4
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from crash.faults import POINTS, Fault
-from crash.invariants import broken
-from crash.media import LocalMedium, S3Medium
-from crash.scenario import Scenario, prepare
-from quota.bootstrap import SystemClock, assemble
-from quota.eventlog.database import Database
+import pytest
+
+from crash.counts import AT_RANDOM, Summary
+from crash.deployment import Deployment, Share
+from crash.kinds import (
+    STORE_NAMES,
+    DatabaseKind,
+    databases_named,
+    kind_of_bucket,
+    local_maker,
+    make_ready_for_s3,
+    postgresql_maker,
+    s3_maker,
+    sqlite_maker,
+    stores_named,
+)
+from crash.points import POINTS, StoreKind, cannot_occur, way_to
 from s3_servers import running_s3
 from servers import running_postgresql
-from support import create_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Sequence
 
+    from crash.deployment import End
     from crash.media import Medium
-    from quota.bootstrap import Services
-    from quota.services.stores import OpenStore
+
+Pair = tuple[DatabaseKind, StoreKind]
 
 ACTIONS = 40
-KILLS_A_DEPLOYMENT = 20
+PROCESSES_A_DEPLOYMENT = 20
+LONGEST_SECONDS: dict[StoreKind, float] = {"local": 0.7, "s3-versioned": 1.5, "s3-unversioned": 1.5}
 _CHECKED = 0.6
+_MEMORY_DISK = Path("/dev/shm")  # noqa: S108 - where temporary files go is the point
 
 
-@dataclass
-class Deployment:
-    """A database and a disk or bucket that outlive the processes that work on them."""
+class Last(NamedTuple):
+    """Where the last process died, and what its chance was drawn from."""
 
-    url: str
-    folder: Path
-    medium: Medium
-    kills: int = 0
-    acknowledged: Path = field(init=False)
-    forgotten: Path = field(init=False)
-    violations: Path = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.acknowledged = self.folder / "acknowledged"
-        self.forgotten = self.folder / "forgotten"
-        self.violations = self.folder / "violations"
-        for file in (self.acknowledged, self.forgotten, self.violations):
-            file.touch()
-        create_schema(self.url)
-        with self.services(Fault("", 0).open_store) as services:
-            prepare(services, self.medium)
-
-    @contextmanager
-    def services(self, opener: OpenStore) -> Iterator[Services]:
-        with closing(Database(self.url)) as database:
-            yield assemble(database, "crash", SystemClock(), opener)
-
-    def work(self, seed: int, fault: Fault) -> None:
-        """Do a process's share."""
-        with self.services(fault.open_store) as services:
-            fault.watch_commits(services)
-            random = Random(seed)  # noqa: S311 - what is drawn again from a seed is the point
-            files = (self.acknowledged, self.forgotten, self.violations)
-            Scenario(services, self.medium, random, *files).run(ACTIONS)
-
-    def broken(self) -> list[str]:
-        """Return what does not hold now."""
-        with self.services(Fault("", 0).open_store) as services:
-            noted = (set(file.read_text().split()) for file in (self.acknowledged, self.forgotten))
-            found = list(broken(services, self.medium, *noted))
-        return found + self.violations.read_text().splitlines()
-
-
-@dataclass
-class Summary:
-    """What came of it."""
-
-    killed: Counter[str] = field(default_factory=Counter)
-    survived: Counter[str] = field(default_factory=Counter)
-    violations: list[str] = field(default_factory=list)
-
-    def shown(self) -> dict[str, object]:
-        return {
-            "kills": sum(self.killed.values()),
-            "points": len(self.killed),
-            "killed": dict(sorted(self.killed.items())),
-            "never_reached": sorted(point for point in self.survived if point not in self.killed),
-            "violations": self.violations,
-        }
-
-
-def in_a_process(work: Callable[[], None], kill_after_seconds: float | None = None) -> bool:
-    """Do something in a forked process; tell whether it was killed."""
-    pid = os.fork()
-    if pid == 0:
-        if kill_after_seconds is not None:
-            # Its default action ends the process at once, whatever that is doing, as SIGKILL does.
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, kill_after_seconds)
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - it must not return into the parent's code
-            sys.stderr.write(f"{type(error).__name__}: {error}\n")
-            os._exit(1)
-        os._exit(0)
-    _, status = os.waitpid(pid, 0)
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status):
-        raise RuntimeError("a process failed instead of being killed; its error is on standard error")
-    return os.WIFSIGNALED(status)
+    killed_at: str = "no kill"
+    seed: int = 0
 
 
 class Driver:
     """Works through kills on deployments of one kind.
 
     Args:
-        new_url: Makes an empty database.
+        new_url: Makes a database with all tables.
         new_medium: Makes a disk in a folder, or a bucket.
         folder: Where the disks are.
         seed: What all chance is drawn from.
@@ -142,93 +86,149 @@ class Driver:
         self._random = Random(seed)  # noqa: S311 - what is drawn again from a seed is the point
         self._made = 0
         self._deployment: Deployment | None = None
+        self._last = Last()
         self.summary = Summary()
 
-    def at_point(self, point: str, tries: int = 12) -> None:
-        """Kill a process at a point, the first to the third time that it comes there."""
+    def at_point(self, point: str, tries: int = 20) -> bool:
+        """Kill a process at a point, and tell whether one came there."""
+        way = way_to(point)
         for _ in range(tries):
-            if point.endswith("eviction_cancelled"):
-                # Only an open claim is ever cancelled, and sweeps that are not killed leave none.
-                claimed = "before trash of the store"
-                self._kill(claimed, in_a_process, Fault(claimed, 1), checked=0)
-            fault = Fault(point, self._random.randint(1, 3))
-            if self._kill(point, in_a_process, fault):
-                return
+            if way.after is not None:
+                self._run(Share(self._seed(), way.after, 1, way_to(way.after), ACTIONS))
+            at, is_checked = self._random.randint(1, way.longest), way.after is None and self._is_checked()
+            if self._run(Share(self._seed(), point, at, way, ACTIONS, is_checked=is_checked)):
+                return True
+        self.summary.never_reached.append(point)
+        return False
 
     def at_random(self, longest_seconds: float) -> None:
         """Kill a process at a random time."""
-        self._kill(
-            "random", lambda work: in_a_process(work, self._random.uniform(0.001, longest_seconds)), Fault("", 0)
-        )
+        seconds = self._random.uniform(0.001, longest_seconds)
+        self._run(Share(self._seed(), actions=None, seconds=seconds, is_checked=self._is_checked()))
 
-    def _kill(
-        self, name: str, run: Callable[[Callable[[], None]], bool], fault: Fault, checked: float = _CHECKED
-    ) -> bool:
-        deployment, seed = self._on(), self._random.getrandbits(32)
-        killed = run(lambda: deployment.work(seed, fault))
-        (self.summary.killed if killed else self.summary.survived)[name] += 1
-        # Now and then the next process finds what this one left, before any sweep has settled it.
-        found = deployment.broken() if self._random.random() < checked else []
-        if found:
-            self.summary.violations += [f"{name}, seed {seed}, {deployment.folder}: {one}" for one in found]
+    def finish(self) -> None:
+        """See what the last process has left."""
+        if self._deployment is not None:
+            self._run_on(self._deployment, Share(self._seed()))
             self._deployment = None
-        return killed
+
+    def _run(self, share: Share) -> bool:
+        """Let a process do its share, on another deployment if this one is broken; tell whether it was killed."""
+        end = self._run_on(self._on(), share)
+        if end == "broken":
+            end = self._run_on(self._on(), share)
+        return end == "killed"
+
+    def _run_on(self, deployment: Deployment, share: Share) -> End:
+        self.summary.processes += 1
+        end = deployment.run(share)
+        if end == "broken":
+            self.summary.violated[self._last.killed_at] += len(deployment.found)
+            about = f"after {self._last.killed_at}, seed {self._last.seed}, {deployment.folder}"
+            self.summary.violations += [f"{about}: {one}" for one in deployment.found]
+            self._deployment = None
+        if end == "killed":
+            self.summary.killed[share.point or AT_RANDOM] += 1
+        self._last = Last(share.point or AT_RANDOM, share.seed) if end == "killed" else Last()
+        return end
+
+    def _seed(self) -> int:
+        return self._random.getrandbits(32)
+
+    def _is_checked(self) -> bool:
+        # Now and then the next process finds what this one left, before any sweep has settled it.
+        return self._random.random() < _CHECKED
 
     def _on(self) -> Deployment:
         """Return the deployment to go on with; a new one now and then, as a log that grows slows all down."""
-        deployment = self._deployment
-        if deployment is None or deployment.kills == KILLS_A_DEPLOYMENT:
+        if self._deployment is not None and self._deployment.processes >= PROCESSES_A_DEPLOYMENT:
+            self.finish()
+        if self._deployment is None:
             self._made += 1
             folder = self._folder / str(self._made)
             folder.mkdir(parents=True)
-            deployment = self._deployment = Deployment(self._new_url(), folder, self._new_medium(folder))
-        deployment.kills += 1
-        return deployment
+            self._deployment = Deployment(self._new_url(), folder, self._new_medium(folder))
+            # What is there by now is shared with all processes to come, as long as nobody writes to it.
+            gc.freeze()
+        return self._deployment
+
+
+def run_pair(database: DatabaseKind, store: StoreKind, random_kills: int, seed: int) -> Summary:
+    """Kill processes of one pair at all points, and at random times."""
+    started = monotonic()
+    # That a checkpoint cannot be brought back is no news here.
+    logging.getLogger("quota").setLevel(logging.ERROR)
+    with ExitStack() as stack:
+        # What the system was given survives a killed process wherever it lies, and memory is the faster disk.
+        place = _MEMORY_DISK if _MEMORY_DISK.is_dir() else None
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quota-crash-", dir=place)))
+        tempfile.tempdir = str(folder)
+        if database == "sqlite":
+            new_url = sqlite_maker(folder)
+        else:
+            new_url = postgresql_maker(stack.enter_context(running_postgresql()))
+        if store == "local":
+            new_medium = local_maker()
+        else:
+            server, kind = stack.enter_context(running_s3()), kind_of_bucket(store)
+            bucket = server.create_bucket(kind)
+            make_ready_for_s3(stack.enter_context(pytest.MonkeyPatch.context()), server, bucket)
+            new_medium = s3_maker(server, kind, bucket)
+        driver = Driver(new_url, new_medium, folder / "deployments", seed)
+        for point in POINTS[store]:
+            if point not in cannot_occur(store):
+                driver.at_point(point)
+        for _ in range(random_kills):
+            driver.at_random(LONGEST_SECONDS[store])
+        driver.finish()
+    driver.summary.seconds = monotonic() - started
+    return driver.summary
+
+
+def run_pairs(pairs: Sequence[Pair], random_kills: int, seed: int, jobs: int) -> Summary:
+    """Run pairs in so many processes, print the counts of each when it is done, and return the sum."""
+    total, started = Summary(), monotonic()
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        running = {}
+        for number, pair in enumerate(pairs):
+            share = random_kills // len(pairs) + (number < random_kills % len(pairs))
+            running[pool.submit(run_pair, *pair, share, seed)] = pair
+        for future in as_completed(running):
+            database, store = running[future]
+            summary = future.result()
+            reasons = Counter(cannot_occur(store).values())
+            said = {"database": database, "store": store, **summary.shown(), "cannot_occur": reasons}
+            say({**said, "points": summary.by_point()})
+            summary.violations[:] = [f"{database}, {store}, {one}" for one in summary.violations]
+            summary.never_reached[:] = [f"{database}, {store}, {one}" for one in summary.never_reached]
+            total.add(summary)
+    total.seconds = monotonic() - started
+    return total
+
+
+def say(counts: dict[str, Any]) -> None:
+    """Print counts at once: whoever waits for them sees that it goes on."""
+    sys.stdout.write(f"{json.dumps(counts)}\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
-    """Run all fault points and random kills on both databases and stores, and print the counts as JSON."""
+    """Run all fault points and random kills on both databases and stores, and print the counts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--random", type=int, default=100, help="how many kills at random times, for each pair")
+    parser.add_argument("--random", type=int, default=100, help="how many kills at random times, in all")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], action="append")
-    parser.add_argument("--store", choices=["local", "s3"], action="append")
+    parser.add_argument("--jobs", type=int, default=1, help="how many pairs are worked on at a time")
+    parser.add_argument("--database", choices=get_args(DatabaseKind), action="append")
+    parser.add_argument("--store", choices=STORE_NAMES, action="append", help="`s3` is both kinds of buckets")
     chosen = parser.parse_args()
-    shown = {}
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quota-crash-")))
-        pairs = product(chosen.database or ["sqlite", "postgresql"], chosen.store or ["local", "s3"])
-        for database, store in pairs:
-            name = f"{database}, {store}"
-            new_medium = medium_maker(store, stack)
-            own = folder / database / store
-            own.mkdir(parents=True)
-            driver = Driver(url_maker(database, own, stack), new_medium, own, chosen.seed)
-            for point in POINTS[store]:
-                driver.at_point(point)
-            for _ in range(chosen.random):
-                driver.at_random(1.0 if store == "local" else 3.0)
-            shown[name] = driver.summary.shown()
-    sys.stdout.write(f"{json.dumps(shown, indent=2)}\n")
-    sys.exit(any(one["violations"] for one in shown.values()))
-
-
-def url_maker(kind: str, folder: Path, stack: ExitStack) -> Callable[[], str]:
-    """Return what makes empty databases."""
-    if kind == "postgresql":
-        return stack.enter_context(running_postgresql()).create_database
-    names = iter(range(10**6))
-    return lambda: f"sqlite:///{folder}/{next(names)}.db"
-
-
-def medium_maker(kind: str, stack: ExitStack) -> Callable[[Path], Medium]:
-    """Return what makes disks, or prefixes in buckets that keep versions and that do not by turns."""
-    if kind == "local":
-        return lambda folder: LocalMedium(folder / "root")
-    server = stack.enter_context(running_s3())
-    os.environ |= server.environment()
-    buckets = cycle([server.create_bucket("versioned"), server.create_bucket("unversioned")])
-    return lambda folder: S3Medium(server, next(buckets), f"{folder.name}-{uuid4().hex[:8]}/hpo/")
+    # Those that take longest go first.
+    stores = sorted(stores_named(chosen.store), key=lambda store: -LONGEST_SECONDS[store])
+    pairs: list[Pair] = [(database, store) for store in stores for database in databases_named(chosen.database)]
+    total = run_pairs(pairs, chosen.random, chosen.seed, chosen.jobs)
+    for violation in total.violations:
+        sys.stderr.write(f"{violation}\n")
+    say({"total": total.shown()})
+    sys.exit(bool(total.violations or total.never_reached))
 
 
 if __name__ == "__main__":

@@ -9,68 +9,43 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.client import BaseClient
 
-from quota.bootstrap import Services, open_store
+import quota_local
+import quota_s3
+from crash.points import STORE_CALLS, SYSTEM_CALLS
+from quota.bootstrap import Services
+from quota.services.orphans import OrphanTrasher
+from quota.services.sweep_run import SweepRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
 
+    from crash.refusals import Refusals
     from quota.eventlog.log import LockedStream
     from quota.ports import CheckpointStore
 
-STORE_CALLS = ("manifest", "trash", "restore", "require_purgeable", "purge", "trashed")
-SYSTEM_CALLS = ("rename", "mkdir", "unlink", "rmdir", "fsync")
-EVENTS = (
-    "trial_started",
-    "trial_reported",
-    "trial_paused",
-    "trial_resumed",
-    "checkpoint_saved",
-    "checkpoint_adopted",
-    "checkpoint_pinned",
-    "checkpoint_missing",
-    "eviction_decided",
-    "eviction_cancelled",
-    "checkpoint_trashed",
-    "checkpoint_restored",
-    "purge_decided",
-    "checkpoint_purged",
-    "sweep_started",
-    "sweep_finished",
-)
-REQUESTS = (
-    "PutObject",
-    "CopyObject",
-    "GetObject",
-    "DeleteObject",
-    "DeleteObjects",
-    "ListObjectsV2",
-    "ListObjectVersions",
-)
-_ANYWHERE = (
-    *(f"{when} {call} of the store" for call in STORE_CALLS for when in ("before", "after")),
-    *(f"{when} commit of {name}" for name in EVENTS for when in ("before", "after")),
-)
-POINTS = {
-    "local": (*_ANYWHERE, *(f"{when} {call} by the store" for call in SYSTEM_CALLS for when in ("before", "after"))),
-    "s3": (*_ANYWHERE, *(f"{when} {call} by the store" for call in REQUESTS for when in ("before", "after"))),
-}
-"""By the kind of store."""
-
-
+_FACTORIES = {"file": quota_local.open_store, "s3": quota_s3.open_store}
 _request = getattr(BaseClient, "_make_api_call")  # noqa: B009 - it is not for us to call
 
 
 class Fault:
-    """Kills this process the `at`-th time that it comes to `point`."""
+    """Kills this process the `at`-th time that it comes to `point`, once it is armed.
 
-    def __init__(self, point: str, at: int) -> None:
+    Args:
+        point: Where; nowhere if it is empty.
+        at: Which time.
+        refusals: Make calls of stores fail besides.
+    """
+
+    def __init__(self, point: str, at: int, refusals: Refusals) -> None:
         self._point = point
         self._left = at
+        self._is_armed = False
+        self.refusals = refusals
 
     def pass_by(self, point: str) -> None:
-        if point != self._point:
+        if point != self._point or not self._is_armed:
             return
         self._left -= 1
         if self._left == 0:
@@ -87,11 +62,26 @@ class Fault:
 
         return wrapper
 
+    def arm(self, services: Services) -> None:
+        """Make commits and the steps of sweeps and rebuilds points, for all that this process does from now on."""
+        self._is_armed = True
+        self._watch_commits(services)
+        for name, owner, attribute in (
+            ("plan of the sweep", SweepRun, "plan"),
+            ("claim of the sweep", SweepRun, "_claim"),
+            ("claim of orphans", OrphanTrasher, "_claim"),
+            ("comparison with the stores", services.reconciler, "reconcile"),
+            ("rebuild", services.rebuilder, "rebuild"),
+            ("clearing of rows by the rebuild", services.rebuilder, "_clear"),
+        ):
+            setattr(owner, attribute, self.around(name, getattr(owner, attribute)))
+
     def open_store(self, root_uri: str) -> CheckpointStore:
-        """Open a store whose calls are points."""
-        store = open_store(root_uri)
+        """Open a store whose calls are points, past the search for its adapter, which takes longer than all else."""
+        store: CheckpointStore = _FACTORIES[root_uri.partition("://")[0]](root_uri)
         for name in STORE_CALLS:
-            setattr(store, name, self._within(self.around(f"{name} of the store", getattr(store, name))))
+            call = self.refusals.around(name, getattr(store, name))
+            setattr(store, name, self._within(self.around(f"{name} of the store", call)))
         return store
 
     def _within(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,8 +104,7 @@ class Fault:
 
         return wrapper
 
-    def watch_commits(self, services: Services) -> None:
-        """Make commits points."""
+    def _watch_commits(self, services: Services) -> None:
         flush, write = services.log.flush, services.database.write
         pending: list[str] = []
 

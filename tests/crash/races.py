@@ -1,6 +1,6 @@
 """Resumes race sweeps, in processes: no trial may be told of a checkpoint that is gone or going.
 
-PYTHONPATH=tests python -m crash.races --races 10000 --database postgresql
+PYTHONPATH=tests python -m crash.races --races 10000 --database postgresql --store local
 """
 
 from __future__ import annotations
@@ -9,17 +9,28 @@ import argparse
 import json
 import os
 import selectors
+import socket
 import subprocess
 import sys
 import tempfile
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from crash.driver import url_maker
-from crash.media import LocalMedium
+from crash.kinds import (
+    STORE_NAMES,
+    DatabaseKind,
+    kind_of_bucket,
+    local_maker,
+    medium_at,
+    postgresql_maker,
+    s3_maker,
+    sqlite_maker,
+    stores_named,
+)
+from crash.media import size_of
 from crash.scenario import EXPERIMENT, prepare
 from quota.bootstrap import SystemClock, assemble, open_store
 from quota.client import ExperimentHandle
@@ -27,13 +38,15 @@ from quota.domain.events import CheckpointSaved, LimitSet, PolicyParameters, Tri
 from quota.errors import LeaseHeld
 from quota.eventlog.database import Database
 from quota.services.sweep_order import SweepOrder
-from support import create_schema
+from s3_servers import running_s3
+from servers import running_postgresql
 
 if TYPE_CHECKING:
+    from crash.media import Medium
+    from crash.points import StoreKind
     from quota.bootstrap import Services
 
 TUNERS = 3
-SWEEPERS = 2
 TRIALS_A_TUNER = 12
 _AT_ONCE = SweepOrder(PolicyParameters(policy="random", seed=1), timedelta())
 _KEPT = SweepOrder(PolicyParameters(policy="random", seed=2), timedelta(hours=1))
@@ -43,52 +56,46 @@ def main() -> None:
     """Run the races, and print the counts as JSON; or be one of their processes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--races", type=int, default=1_000)
-    parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--database", choices=get_args(DatabaseKind), default="sqlite")
+    parser.add_argument("--store", choices=STORE_NAMES, default="local", help="`s3` is both kinds of buckets, by turns")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--role", choices=["tuner", "sweeper"])
     parser.add_argument("--number", type=int, default=0)
     parser.add_argument("--url")
-    parser.add_argument("--root", type=Path)
+    parser.add_argument("--root")
+    parser.add_argument("--peer", type=int, help="a sweeper's: the descriptor by which it hears of the other one")
     chosen = parser.parse_args()
     if chosen.role is None:
-        counts = race(chosen.database, chosen.races, chosen.seed)
-        sys.stdout.write(f"{json.dumps(counts)}\n")
-        sys.exit(bool(counts["violations"]))
+        violations = 0
+        for store in stores_named([chosen.store]):
+            counts = race(chosen.database, chosen.races, chosen.seed, store)
+            violations += counts["violations"]
+            sys.stdout.write(f"{json.dumps({'store': store, **counts})}\n")
+        sys.exit(bool(violations))
     with closing(Database(chosen.url)) as database:
         services = assemble(database, chosen.role, SystemClock(), open_store)
         if chosen.role == "sweeper":
-            sweep_until_told(services)
+            with socket.socket(fileno=chosen.peer) as peer:
+                sweep_until_told(services, peer)
         else:
-            tuner = Tuner(services, LocalMedium(chosen.root), chosen.number, chosen.seed)
+            tuner = Tuner(services, medium_at(chosen.root), chosen.number, chosen.seed)
             sys.stdout.write(f"{json.dumps(tuner.run(chosen.races))}\n")
 
 
-def race(kind: str, races: int, seed: int) -> dict[str, int]:
+def race(kind: DatabaseKind, races: int, seed: int, store: StoreKind = "local") -> dict[str, int]:
     """Let tuners resume and sweepers evict at the same time, each in a process of its own."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quota-races-")))
-        url, root = url_maker(kind, folder, stack)(), folder / "root"
-        create_schema(url)
+        url, medium = new_database(kind, folder, stack), new_medium(store, folder, stack)
         with closing(Database(url)) as database:
             services = assemble(database, "races", SystemClock(), open_store)
-            prepare(services, LocalMedium(root))
+            prepare(services, medium)
             half = TUNERS * TRIALS_A_TUNER // 2
             services.administration.set_limit(
                 LimitSet(scope="experiments", measure="checkpoints", high=half, low=half - 4)
             )
-        command = [sys.executable, "-m", "crash.races", "--url", url, "--root", str(root)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-        sweepers = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [*command, "--role", "sweeper"],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    env=environment,
-                )
-            )
-            for _ in range(SWEEPERS)
-        ]
+        command = [sys.executable, "-m", "crash.races", "--url", url, "--root", medium.root_uri]
+        sweepers = start_sweepers(command, stack)
         tuners = [
             stack.enter_context(
                 subprocess.Popen(
@@ -97,7 +104,7 @@ def race(kind: str, races: int, seed: int) -> dict[str, int]:
                         *("--races", str(races // TUNERS + (number < races % TUNERS)), "--seed", str(seed)),
                     ],
                     stdout=subprocess.PIPE,
-                    env=environment,
+                    env=environment(),
                 )
             )
             for number in range(TUNERS)
@@ -110,10 +117,52 @@ def race(kind: str, races: int, seed: int) -> dict[str, int]:
     return {name: sum(answer[name] for answer in answers) for name in answers[0]}
 
 
-def sweep_until_told(services: Services) -> None:
+def new_database(kind: DatabaseKind, folder: Path, stack: ExitStack) -> str:
+    if kind == "sqlite":
+        return sqlite_maker(folder)()
+    return postgresql_maker(stack.enter_context(running_postgresql()))()
+
+
+def new_medium(store: StoreKind, folder: Path, stack: ExitStack) -> Medium:
+    if store == "local":
+        return local_maker()(folder)
+    server, kind = stack.enter_context(running_s3()), kind_of_bucket(store)
+    os.environ |= server.environment()
+    return s3_maker(server, kind, server.create_bucket(kind))(folder)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def start_sweepers(command: list[str], stack: ExitStack) -> list[subprocess.Popen[bytes]]:
+    """Start two, each of which hears when the other one has done with a sweep."""
+    ends = socket.socketpair()
+    sweepers = [
+        stack.enter_context(
+            subprocess.Popen(
+                [*command, "--role", "sweeper", "--peer", str(end.fileno())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment(),
+                pass_fds=[end.fileno()],
+            )
+        )
+        for end in ends
+    ]
+    for end in ends:
+        end.close()
+    return sweepers
+
+
+def sweep_until_told(services: Services, peer: socket.socket) -> None:
     """Sweep again and again, until standard input says something."""
     told = selectors.DefaultSelector()
     told.register(sys.stdin, selectors.EVENT_READ)
+    either = selectors.DefaultSelector()
+    either.register(sys.stdin, selectors.EVENT_READ)
+    either.register(peer, selectors.EVENT_READ)
+    peer.settimeout(0)
     orders = [_AT_ONCE, _AT_ONCE, _KEPT]
     for turn in range(10**9):
         if told.select(timeout=0):
@@ -121,14 +170,21 @@ def sweep_until_told(services: Services) -> None:
         try:
             services.sweeper.sweep([EXPERIMENT], orders[turn % len(orders)])
         except LeaseHeld:
-            # The other one sweeps; wait a moment for it.
-            told.select(timeout=0.02)
+            # The other one sweeps, and says so when it has given the lease back. What it has said of earlier sweeps
+            # makes this one try once too often.
+            either.select()
+            with suppress(BlockingIOError):
+                peer.recv(4_096)
+        else:
+            # It need not listen, or be there any more.
+            with suppress(OSError):
+                peer.send(b".")
 
 
 class Tuner:
     """Resumes its paused trials in random order, loads what it is told, and pauses them again."""
 
-    def __init__(self, services: Services, medium: LocalMedium, number: int, seed: int) -> None:
+    def __init__(self, services: Services, medium: Medium, number: int, seed: int) -> None:
         self._services = services
         self._handle = ExperimentHandle(services, f"tuner-{number}", EXPERIMENT)
         self._medium = medium
@@ -163,7 +219,7 @@ class Tuner:
         uri = self._medium.uri(trial_id, "a")
         number = self._written[trial_id] = self._random.getrandbits(60)
         self._medium.write(uri, {"trial": trial_id, "resource": 1, "number": number})
-        saved = CheckpointSaved(trial_id=trial_id, uri=uri, size_bytes=1, resource=1)
+        saved = CheckpointSaved(trial_id=trial_id, uri=uri, size_bytes=size_of(uri), resource=1)
         paused = TrialPaused(trial_id=trial_id, level=1, metric=self._random.random())
         self._services.recorder.append([self._handle.event(payload) for payload in (saved, paused)])
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import sha256
+from itertools import count
 from typing import TYPE_CHECKING
 
+from crash.media import size_of
+from crash.points import USUALLY, Way
 from quota.client import ExperimentHandle
 from quota.domain.events import (
     CheckpointPinned,
@@ -17,24 +20,31 @@ from quota.domain.events import (
     PolicyParameters,
     TrialPaused,
     TrialReported,
+    TrialResumed,
 )
 from quota.domain.identifiers import ORPHANS_STREAM
 from quota.errors import StateRefused, StoreError
+from quota.services.findings import ReconcileOrder
 from quota.services.sweep_order import SweepOrder
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable
     from random import Random
 
     from crash.media import Medium
+    from crash.notes import Notes
+    from crash.refusals import Refusals
     from quota.bootstrap import Services
+    from quota.domain.events import Event
     from quota.domain.experiment import ExperimentState, Trial
+    from quota.services.findings import Finding
 
 EXPERIMENT = "x"
 LEVELS = (1, 3, 9)
 UNREPORTED = "c"
 AT_ONCE = SweepOrder(PolicyParameters(policy="by_level"), timedelta())
-KEEP = SweepOrder(PolicyParameters(), timedelta(hours=1))
+KEEP = SweepOrder(PolicyParameters(), timedelta(days=5))
+RECONCILE = ReconcileOrder(timedelta(), timedelta(minutes=1), record=True)
 
 
 def prepare(services: Services, medium: Medium) -> None:
@@ -63,25 +73,33 @@ class Scenario:
     """One process's share of the day.
 
     Attributes:
-        acknowledged: File in which each save is noted once it is known to be recorded.
-        forgotten: File in which each checkpoint that is lost by hand is noted, by its place and its number.
-        violations: File in which each broken promise is noted.
+        notes: What it leaves to the next one.
+        refusals: Whether stores refuse while a sweep or an operator asks something of them. What is promised then was
+            seen, as no refusal comes between a resume and its checkpoint.
+        way: What it does first, and most of the time.
     """
 
     services: Services
     medium: Medium
     random: Random
-    acknowledged: Path
-    forgotten: Path
-    violations: Path
+    notes: Notes
+    refusals: Refusals
+    way: Way = USUALLY
+    handle: ExperimentHandle = field(init=False)
 
     def __post_init__(self) -> None:
         self.handle = ExperimentHandle(self.services, "tuner", EXPERIMENT)
 
-    def run(self, actions: int) -> None:
-        for _ in range(actions):
-            once = [self.start, self.pin, self.restore, self.lose, self.litter, self.report_late]
-            action = self.random.choice([*once, *[self.train, self.resume, self.sweep] * 2])
+    def run(self, actions: int | None) -> None:
+        """Act so many times; until this process is killed where that is None."""
+        once = [self.start, self.pin, self.restore, self.lose, self.litter, self.report_late]
+        once += [self.rebuild, self.reconcile, self.begin_upload]
+        choice = [*once, *[self.train, self.resume, self.sweep] * 3]
+        often: list[Callable[[ExperimentState], None]] = [getattr(self, name) for name in self.way.actions]
+        for name in self.way.first:
+            getattr(self, name)(look(self.services))
+        for _ in count() if actions is None else range(actions):
+            action = self.random.choice(often if often and self.random.random() < 0.6 else choice)
             action(look(self.services))
 
     def start(self, state: ExperimentState) -> None:
@@ -91,7 +109,9 @@ class Scenario:
         """Train a running trial up to its next rung, where it is paused."""
         trial = self._one(state, "running")
         if trial is None:
+            self.start(state)
             return
+        self.notes.end_promise(trial.trial_id)
         level = next((one for one in LEVELS if one > (trial.level or 0)), None)
         if level is None:
             self.handle.trial_completed(trial.trial_id)
@@ -99,11 +119,10 @@ class Scenario:
         uri = self.medium.uri(trial.trial_id, self.random.choice("aab"))
         number = self.random.getrandbits(60)
         self.medium.write(uri, {"trial": trial.trial_id, "resource": level, "number": number})
-        saved = CheckpointSaved(trial_id=trial.trial_id, uri=uri, size_bytes=1, resource=level)
         metric = self.random.random()
         payloads = [
             TrialReported(trial_id=trial.trial_id, resource=level, metric=metric),
-            saved,
+            CheckpointSaved(trial_id=trial.trial_id, uri=uri, size_bytes=size_of(uri), resource=level),
             TrialPaused(trial_id=trial.trial_id, level=level, metric=metric),
         ]
         if self.random.random() < 0.2:
@@ -111,46 +130,63 @@ class Scenario:
             payloads[1], payloads[2] = payloads[2], payloads[1]
         if self.random.random() < 0.3:
             for payload in payloads:
-                self.handle.record(payload)
+                self.send(payload)
         else:
-            self.services.recorder.append([self.handle.event(payload) for payload in payloads])
-        with self.acknowledged.open("a") as noted:
-            noted.write(f"{number}\n")
+            self.send(*payloads)
+        self.notes.acknowledge(uri, number)
+
+    def send(self, *payloads: Event) -> None:
+        """Send events as one batch, and now and then once more, as a tuner does that heard no answer."""
+        batch = [self.handle.event(payload) for payload in payloads]
+        first = self.services.recorder.append(batch)
+        if self.random.random() < 0.2:
+            again = self.services.recorder.append(batch)
+            told = [(one.position, one.stored_before) for one in again]
+            if told != [(one.position, True) for one in first]:
+                self.notes.violation(f"what was sent twice was answered {first} and then {again}")
 
     def resume(self, state: ExperimentState) -> None:
         """Resume a paused trial, and load what it was told."""
-        trial = self._one(state, "paused")
+        trial = self._one(state, "paused", prefer="claimed")
         if trial is None or trial.level is None:
+            self.train(state)
             return
-        promised = self.handle.resume_trial(trial.trial_id, level=trial.level)
-        if promised is not None:
-            self.check_loadable(trial.trial_id, promised.uri)
-
-    def check_loadable(self, trial_id: str, uri: str) -> None:
-        """Note it where a promised checkpoint cannot be loaded."""
+        resumed = TrialResumed(trial_id=trial.trial_id, level=trial.level)
+        told = self.services.recorder.resume_trial(self.handle.event(resumed))
+        if told.checkpoint is None:
+            return
+        uri = told.checkpoint.uri
         found = self.medium.read(uri)
-        if found is None or found["trial"] != trial_id:
-            with self.violations.open("a") as noted:
-                noted.write(f"trial {trial_id} was promised {uri}, and found {found}\n")
+        if found is None or found["trial"] != trial.trial_id:
+            self.notes.violation(f"trial {trial.trial_id} was promised {uri}, and found {found}")
+            return
+        self.notes.promise(trial.trial_id, uri, found["number"], told.receipt.position)
 
     def pin(self, state: ExperimentState) -> None:
-        stored = [one for one in state.checkpoints.values() if one.state == "stored"]
-        if stored:
-            chosen = self.random.choice(stored)
+        """Pin or unpin a checkpoint, one that is about to be evicted if there is one."""
+        stored, claimed = ([one for one in state.checkpoints.values() if one.state == s] for s in ("stored", "claimed"))
+        if stored or claimed:
+            chosen = self.random.choice(claimed or stored)
             change = CheckpointUnpinned if chosen.pinned else CheckpointPinned
             self.handle.record(change(trial_id=chosen.trial_id, uri=chosen.uri))
 
     def sweep(self, _: ExperimentState) -> None:
-        order = AT_ONCE if self.random.random() < 0.6 else KEEP
-        self.services.sweeper.sweep(self.services.queries.experiment_ids(), order)
+        # What is to be restored must be in the trash for a while.
+        order = AT_ONCE if self.random.random() < 0.6 and "restore" not in self.way.actions else KEEP
+        with self.refusals.possible():
+            self.services.sweeper.sweep(self.services.queries.experiment_ids(), order)
 
     def litter(self, state: ExperimentState) -> None:
         """Write what nobody has reported, and have it taken for an orphan."""
         trial = self._one(state, "running")
         uri = self.medium.uri("" if trial is None else trial.trial_id, UNREPORTED)
-        if trial is not None and uri not in state.checkpoints:
+        known = look(self.services, ORPHANS_STREAM).checkpoints.get(uri)
+        # What the trash holds from an earlier time would come back to the place, once that is free again.
+        is_in_trash = known is not None and known.state != "purged"
+        if trial is not None and uri not in state.checkpoints and not is_in_trash:
             self.medium.write(uri, {"trial": trial.trial_id, "resource": 1, "number": number_of(uri)})
-            self.services.sweeper.trash_orphans([uri], timedelta(), KEEP)
+            with self.refusals.possible():
+                self.services.sweeper.trash_orphans([uri], timedelta(), KEEP)
 
     def report_late(self, state: ExperimentState) -> None:
         """Report what was taken for an orphan, as long as it is to be had."""
@@ -159,36 +195,67 @@ class Scenario:
         orphan = look(self.services, ORPHANS_STREAM).checkpoints.get(uri)
         if trial is None or orphan is None or orphan.state in {"purging", "purged"} or uri in state.checkpoints:
             return
-        self.handle.record(CheckpointSaved(trial_id=trial.trial_id, uri=uri, size_bytes=1, resource=1))
-        with self.acknowledged.open("a") as noted:
-            noted.write(f"{number_of(uri)}\n")
+        self.send(CheckpointSaved(trial_id=trial.trial_id, uri=uri, size_bytes=size_of(uri), resource=1))
+        self.notes.acknowledge(uri, number_of(uri))
 
     def restore(self, state: ExperimentState) -> None:
         open_ones = [*state.decisions.values(), *look(self.services, ORPHANS_STREAM).decisions.values()]
         trashed = [one for one in open_ones if one.outcome == "trashed"]
         if trashed:
             try:
-                self.services.restorer.restore(self.random.choice(trashed).decided.decision_id)
+                with self.refusals.possible():
+                    self.services.restorer.restore(self.random.choice(trashed).decided.decision_id)
             except (StateRefused, StoreError):
-                # Its trial has written there since.
+                # Its trial has written there since, or the store refuses.
                 return
 
     def lose(self, state: ExperimentState) -> None:
         """Delete what a paused trial has written behind everybody's back, and sometimes say so."""
         trial = self._one(state, "paused")
-        if trial is None or self.random.random() < 0.7:
+        is_seldom = "lose" not in self.way.actions
+        if trial is None or (is_seldom and self.random.random() < 0.7):
             return
-        lost = [state.checkpoints[uri] for uri in state.trial_uris.get(trial.trial_id, [])]
-        with self.forgotten.open("a") as noted:
-            for checkpoint in lost:
-                found = self.medium.read(checkpoint.uri)
-                noted.write(f"{checkpoint.uri}\n{found['number'] if found else ''}\n{number_of(checkpoint.uri)}\n")
-        for checkpoint in lost:
-            self.medium.lose(checkpoint.uri)
+        lying = {uri: self.medium.read(uri) for uri in state.trial_uris.get(trial.trial_id, [])}
+        lost = {uri: found for uri, found in lying.items() if found is not None}
+        for uri, found in lost.items():
+            self.notes.lose(uri, found["number"])
+        for uri in lost:
+            self.medium.lose(uri)
+        for uri in lying:
+            # A restore has to make anew what it lies in.
+            self.medium.tidy(uri)
         if self.random.random() < 0.5:
-            for checkpoint in lost:
-                self.handle.checkpoint_missing(trial.trial_id, location=checkpoint.uri)
+            for uri in lost:
+                self.handle.checkpoint_missing(trial.trial_id, location=uri)
 
-    def _one(self, state: ExperimentState, status: str) -> Trial | None:
+    def begin_upload(self, state: ExperimentState) -> None:
+        """Begin to upload something to a trial's place, and never end that."""
+        if state.checkpoints:
+            self.medium.begin_upload(self.random.choice(list(state.checkpoints)))
+
+    def rebuild(self, _: ExperimentState) -> None:
+        self.services.rebuilder.rebuild(EXPERIMENT, lambda _: None)
+
+    def reconcile(self, _: ExperimentState) -> None:
+        self.services.reconciler.reconcile([], RECONCILE, Nobody())
+
+    def _one(self, state: ExperimentState, status: str, *, prefer: str = "") -> Trial | None:
+        """Choose a trial that does something, with a checkpoint in a state that is preferred if there is one."""
         found = [trial for trial in state.trials.values() if trial.status == status]
-        return self.random.choice(found) if found else None
+        with_it = {checkpoint.trial_id for checkpoint in state.checkpoints.values() if checkpoint.state == prefer}
+        preferred = [trial for trial in found if trial.trial_id in with_it]
+        return self.random.choice(preferred or found) if found else None
+
+
+class Nobody:
+    """Watches a comparison, and does not care."""
+
+    def listed(self) -> None:
+        """See nothing."""
+
+    def found(self, finding: Finding) -> None:
+        """Hear nothing."""
+
+    def should_stop(self) -> bool:
+        """Go on."""
+        return False
