@@ -64,6 +64,8 @@ def tell_of_sweep(job: str, report: SweepReport, queries: Queries) -> None:
     for uri in tally.missing:
         message = f"missing: there is nothing at {uri}, where a trial has saved a checkpoint"
         _tell(logging.WARNING, job, message, {"kind": "missing", "uri": uri})
+    for reason in report.left_alone:
+        _tell(logging.WARNING, job, f"left alone: {reason}", {"kind": "left_alone", "reason": reason})
     for error in tally.errors:
         _tell(logging.ERROR, job, f"{job}: {error}", {"kind": "failed", "error": error})
     _tell_of_untrusted(job, report.untrusted, "swept")

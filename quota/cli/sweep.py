@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from quota.errors import LeaseHeld
     from quota.services.sweep_order import SweepReport
 
-_MISSING_SHOWN = 5
+_SHOWN = 5
 
 
 def sweep(
@@ -114,6 +114,7 @@ def _for_machines(report: SweepReport) -> dict[str, Any]:
         "missing": tally.missing,
         "errors": tally.errors,
         "capped": report.is_capped,
+        "left_alone": report.left_alone,
         "exceeded": report.exceeded,
         "held_back": report.held_back,
         "untrusted": report.untrusted,
@@ -132,12 +133,16 @@ def _answer(report: SweepReport, retention: timedelta) -> None:
         typer.echo(
             "that is as much as one sweep evicts (most_evictions, most_evicted_bytes); the next one goes on", err=True
         )
-    for uri in tally.missing[:_MISSING_SHOWN]:
+    for uri in tally.missing[:_SHOWN]:
         typer.echo(f"missing: there is nothing at {uri}, where a trial has saved a checkpoint", err=True)
-    if len(tally.missing) > _MISSING_SHOWN:
-        typer.echo(f"missing: {len(tally.missing) - _MISSING_SHOWN} more; do trials and sweeps see one disk?", err=True)
+    if len(tally.missing) > _SHOWN:
+        typer.echo(f"missing: {len(tally.missing) - _SHOWN} more; do trials and sweeps see one disk?", err=True)
     for error in tally.errors:
         typer.echo(f"failed: {error}", err=True)
+    for reason in report.left_alone[:_SHOWN]:
+        typer.echo(f"left alone: {reason}", err=True)
+    if len(report.left_alone) > _SHOWN:
+        typer.echo(f"left alone: {len(report.left_alone) - _SHOWN} more for the same reason", err=True)
     for reason in report.untrusted.values():
         typer.echo(f"not swept: {reason}", err=True)
     for experiment_id in report.exceeded:

@@ -83,7 +83,7 @@ class Sweep:
         missing: Checkpoints that were not where the log said they were.
         freed_bytes: Bytes freed.
         exceeded: Ids of the experiments whose limits still did not hold.
-        errors: The first of what stores said when they refused.
+        errors: The first of what stores said when they refused, and of why paused trials' checkpoints were left alone.
     """
 
     sweep_id: str

@@ -133,7 +133,7 @@ VIEW_COLUMNS: dict[str, dict[str, str]] = {
         "missing": "Checkpoints that were not where the log said they were.",
         "freed_bytes": "Bytes freed.",
         "exceeded": "Experiments whose limits still did not hold, as a JSON list.",
-        "errors": "The first of what stores said when they refused, as a JSON list.",
+        "errors": "The first of what stores refused, or checkpoints were left alone for, as a JSON list.",
         "software_version": "Version of the software that ran it.",
         "actor": "Who ran it.",
     },

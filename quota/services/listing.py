@@ -66,13 +66,22 @@ class Lister:
         lease: Is kept while that takes its time.
         aliases: Says what else may lie at the same place.
         should_stop: Whether to look at no more of them.
+        left_alone: Is told why a paused trial's checkpoint is left where it is.
     """
 
-    def __init__(self, stores: Stores, lease: Lease, aliases: Aliases, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        lease: Lease,
+        aliases: Aliases,
+        should_stop: Callable[[], bool],
+        left_alone: list[str],
+    ) -> None:
         self._stores = stores
         self._lease = lease
         self._aliases = aliases
         self._should_stop = should_stop
+        self._left_alone = left_alone
         self._in_use: set[str] = set()
         self._found: dict[tuple[str, int], Manifest] = {}
         self._gone: dict[str, bool] = {}
@@ -128,8 +137,11 @@ class Lister:
             self._stores.note_refusal(root, error)
         else:
             self._stores.note_answer(root)
-            if is_in_use(candidate, manifest, candidate.saved_at):
+            if is_in_use(manifest, candidate.saved_at):
                 self._in_use.add(uri)
+                # A trial that runs writes to the places of its older ones in turn, and then all is as it should be.
+                if candidate.reason == "paused":
+                    self._left_alone.append(_why_in_use(candidate, manifest))
             else:
                 self._found[uri, candidate.saved_position] = manifest
                 listing.found.append(Listed(candidate, place, manifest))
@@ -184,11 +196,20 @@ def require_size(uri: str, manifest: Manifest) -> None:
         raise PathRefused("checkpoint", "uri", uri, reason)
 
 
-def is_in_use(candidate: Candidate, manifest: Manifest, saved_at: datetime) -> bool:
-    """Tell whether somebody has written to a candidate's place since it was saved, and has said so nowhere.
+def _why_in_use(candidate: Candidate, manifest: Manifest) -> str:
+    return (
+        f"checkpoint {candidate.uri}: it was written to at {manifest.modified_at}, by its store's clock, though trial "
+        f"{candidate.trial_id} is paused and saved it at {candidate.saved_at}; either the trial runs again and its "
+        "events are on their way, or this database is an older copy, or the two clocks differ: let the trial's events "
+        "in, or send checkpoint_saved again"
+    )
 
-    Trials that keep a few checkpoints write to the places of the oldest in turn; and a superseded one's place may by
-    now be that of its successor under another name.
+
+def is_in_use(manifest: Manifest, saved_at: datetime) -> bool:
+    """Tell whether somebody has written to a checkpoint's place since it was saved, as far as the log knows.
+
+    Trials that keep a few checkpoints write to the places of the oldest in turn, and a superseded one's place may by
+    now be that of its successor under another name. A trial that the log calls paused may run again: its events may be
+    on their way, or the log may be an older copy of another one.
     """
-    may_be_rewritten = candidate.is_running or candidate.reason == "superseded"
-    return may_be_rewritten and manifest.written_after(saved_at)
+    return manifest.written_after(saved_at)

@@ -45,6 +45,7 @@ class SweepReport:
         exceeded: Ids of the experiments whose limits still do not hold.
         held_back: For each of them, how many checkpoints it holds by why they cannot be evicted.
         untrusted: Why nothing was evicted from an experiment whose log or projections contradict themselves, by id.
+        left_alone: Why paused trials' checkpoints that were to be evicted were left where they are.
         is_capped: Whether it evicted as much as one run may, and left the rest to the next sweep.
     """
 
@@ -54,6 +55,7 @@ class SweepReport:
     exceeded: list[str] = field(default_factory=list)
     held_back: dict[str, Mapping[HeldBack, int]] = field(default_factory=dict)
     untrusted: dict[str, str] = field(default_factory=dict)
+    left_alone: list[str] = field(default_factory=list)
     is_capped: bool = False
 
 

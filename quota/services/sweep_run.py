@@ -159,6 +159,7 @@ class SweepRun:
         tally = self.report.tally
         tally.failed += len(self.stores.suspended)
         tally.errors.extend(self.stores.suspended.values())
+        errors = [*self.report.untrusted.values(), *tally.errors, *self.report.left_alone]
         self._record(
             SweepFinished(
                 sweep_id=self.report.sweep_id,
@@ -169,7 +170,7 @@ class SweepRun:
                 missing=len(tally.missing),
                 freed_bytes=tally.freed_bytes,
                 exceeded=tuple(self.report.exceeded),
-                errors=tuple(said(error) for error in [*self.report.untrusted.values(), *tally.errors][:_ERRORS_KEPT]),
+                errors=tuple(said(error) for error in errors[:_ERRORS_KEPT]),
             )
         )
 
@@ -353,5 +354,5 @@ def _may_be_claimed(state: ExperimentState, plan: Plan, candidate: Candidate, ma
         checkpoint.state == "stored"
         and all(one.saved_position <= plan.state_position for one in own)
         and _objection(state, candidate) is None
-        and not is_in_use(candidate, manifest, checkpoint.saved_at)
+        and not is_in_use(manifest, checkpoint.saved_at)
     )

@@ -162,7 +162,7 @@ class SweepFinished(Event, frozen=True, kw_only=True):
         missing: How many checkpoints were not where the log said they were.
         freed_bytes: Bytes freed by purging.
         exceeded: Ids of the experiments whose limits still do not hold.
-        errors: The first of what stores said when they refused.
+        errors: The first of what stores said when they refused, and of why paused trials' checkpoints were left alone.
     """
 
     TYPE: ClassVar[str] = "sweep_finished"
