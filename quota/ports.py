@@ -65,7 +65,7 @@ class Marks:
     """By which marks a store's root is known, whatever name it was reached by.
 
     Attributes:
-        own: The root's own mark; None where it has none.
+        own: The text that `mark` left at the root; None where it left none.
         above: Marks of the places that the root lies in, innermost first.
     """
 
@@ -157,10 +157,14 @@ class CheckpointStore(CheckpointReader, Protocol):
         """
         ...
 
-    def mark(self, store_id: str) -> None:
-        """Mark the root as that of the store `store_id`, in place of any earlier mark. Durable on return.
+    def mark(self, text: str) -> None:
+        """Mark the root with a text, in place of any earlier mark. Durable on return, and whole or not at all.
 
-        No checkpoint may hold the mark, and no walk lists it.
+        No checkpoint may hold the mark, and no walk lists it. Each sweep leaves one, also on a full disk, where it is
+        to make room.
+
+        Args:
+            text: One line of printable ASCII, of at most 150 characters.
 
         Raises:
             StoreError: the store refused or failed.

@@ -77,6 +77,11 @@ class WatchedStore(MemoryStore):
         self.hook("after restore", uri)
         return restored
 
+    def mark(self, text: str) -> None:
+        self.hook("before mark", text)
+        super().mark(text)
+        self.hook("after mark", text)
+
     def purge(self, claim_id: str, manifest: Manifest) -> None:
         self.hook("before purge", claim_id)
         if self.trashed(claim_id):

@@ -22,6 +22,7 @@ _MODE = 0o644
 _MAX_BYTES = 200
 # To look a name up, a directory need not be readable.
 _LOOK_UP_FLAGS = DIRECTORY_FLAGS | getattr(os, "O_PATH", 0)
+_NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_MARK = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
@@ -102,18 +103,49 @@ def _marks_upwards(root_fd: int) -> Iterator[str]:
         os.close(fd)
 
 
-def write_mark(trash_fd: int, store_id: str) -> None:
+def write_mark(trash_fd: int, text: str) -> None:
     """Put a mark into the trash, whole or not at all, and durably.
 
     Raises:
         OSError: it cannot be written.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    line = f"{text}\n".encode()
+    try:
+        _replace(trash_fd, line)
+    except OSError as error:
+        if error.errno not in _NO_SPACE:
+            raise
+        _overwrite(trash_fd, line, error)
+
+
+def _replace(trash_fd: int, line: bytes) -> None:
+    # What a process left that was killed may be another user's.
+    with suppress(FileNotFoundError):
+        os.unlink(_NEW_NAME, dir_fd=trash_fd)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(_NEW_NAME, flags, _MODE, dir_fd=trash_fd)
     try:
-        os.write(fd, f"{store_id}\n".encode())
+        # Whoever else uses the store has to be able to read it, whatever this process hides from others.
+        os.fchmod(fd, _MODE)
+        os.write(fd, line)
         os.fsync(fd)
     finally:
         os.close(fd)
     os.rename(_NEW_NAME, _NAME, src_dir_fd=trash_fd, dst_dir_fd=trash_fd)
     os.fsync(trash_fd)
+
+
+def _overwrite(trash_fd: int, line: bytes, no_space: OSError) -> None:
+    """Write over an earlier mark: on a full disk there is room for that, and a line goes into one sector."""
+    with suppress(OSError):
+        os.unlink(_NEW_NAME, dir_fd=trash_fd)
+    try:
+        fd = os.open(_NAME, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=trash_fd)
+    except FileNotFoundError:
+        raise no_space from None
+    try:
+        os.pwrite(fd, line, 0)
+        os.ftruncate(fd, len(line))
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -259,8 +259,8 @@ class LocalStore:
         with failures_named(self._uri, "read the store's mark"), self._root.opened() as root:
             return read_marks(root.fd, self._root.path)
 
-    def mark(self, store_id: str) -> None:
-        """Mark the root as that of the store `store_id`: in a file of its trash.
+    def mark(self, text: str) -> None:
+        """Mark the root with a text: in a file of its trash.
 
         Raises:
             PathRefused: the trash is no directory on the root's file system.
@@ -271,7 +271,7 @@ class LocalStore:
             self._root.opened() as root,
             made_trash(root, self._uri) as trash_fd,
         ):
-            write_mark(trash_fd, store_id)
+            write_mark(trash_fd, text)
 
     def require_usable(self) -> None:
         """Check that this process may move what lies in the root into its trash. Touches nothing.

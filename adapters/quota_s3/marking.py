@@ -39,13 +39,13 @@ def read_marks(root: Root, bucket: Bucket) -> Marks:
     return Marks(own, tuple(above))
 
 
-def write_mark(root: Root, bucket: Bucket, store_id: str) -> None:
-    """Mark the root as that of the store `store_id`.
+def write_mark(root: Root, bucket: Bucket, text: str) -> None:
+    """Mark the root with a text.
 
     Raises:
         StoreError: it cannot be written.
     """
-    bucket.write(root.mark_key, f"{store_id}\n".encode())
+    bucket.write(root.mark_key, f"{text}\n".encode())
 
 
 def _mark_at(bucket: Bucket, key: str) -> str | None:

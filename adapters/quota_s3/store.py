@@ -211,13 +211,13 @@ class S3Store:
         """
         return read_marks(self._root, self._bucket)
 
-    def mark(self, store_id: str) -> None:
-        """Mark the root as that of the store `store_id`: by an object in its trash.
+    def mark(self, text: str) -> None:
+        """Mark the root with a text: by an object in its trash.
 
         Raises:
             StoreError: the server refused or failed.
         """
-        write_mark(self._root, self._bucket, store_id)
+        write_mark(self._root, self._bucket, text)
 
     def _place(self, claim_id: str) -> Place:
         return Place(self._root, self._bucket, claim_id)

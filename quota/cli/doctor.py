@@ -136,7 +136,7 @@ def _deployment(services: Services, deployment: DeploymentState) -> Iterator[_Ch
         yield _bad("stores", "none, so nothing is ever evicted; allow it: ckpt-quota store add ROOT")
     yield _limits(services, deployment)
     for _, store in sorted(deployment.stores.items()):
-        yield _store(store)
+        yield _store(services, store)
 
 
 def _sweeps(services: Services, unfinished: int) -> str:
@@ -150,15 +150,16 @@ def _sweeps(services: Services, unfinished: int) -> str:
     return f"{now}; {killed} were killed before they ended" if killed > 0 else now
 
 
-def _store(store: Store) -> _Check:
+def _store(services: Services, store: Store) -> _Check:
     from quota.bootstrap import open_store
     from quota.errors import QuotaError
     from quota.ports import UsableStore
+    from quota.services.lineage import Lineage
     from quota.services.stores import require_mark
 
     try:
         opened = open_store(store.uri)
-        require_mark(opened, store)
+        Lineage(services.database, services.log).require(store, require_mark(opened, store))
         if not isinstance(opened, UsableStore):
             return _good("store", f"{store.uri} is there")
         opened.require_usable()

@@ -32,7 +32,7 @@ def _uri(root: str) -> str:
 def add(
     root: RootArgument,
     take_over: Annotated[
-        bool, typer.Option("--take-over", help="Though another database has marked it as its own.")
+        bool, typer.Option("--take-over", help="Though another database, or a newer copy of this one, has marked it.")
     ] = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,

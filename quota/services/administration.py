@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from quota.domain.deployment import DeploymentState, Limit, Store
 from quota.domain.events import Event, LimitRemoved, LimitSet, StoreAdded, StoreRemoved
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.locations import parse_location
+from quota.domain.mark import parse_mark
 from quota.domain.refusal import Refusal
 from quota.domain.wire import recheck
 from quota.errors import NotFound, PathRefused, StateRefused, StoreError
@@ -23,6 +25,7 @@ from quota.projections.projector import Projector
 from quota.services.appending import Appender
 from quota.services.clock_guard import ClockGuard
 from quota.services.ids import new_id
+from quota.services.lineage import goes_on_from, strangeness
 from quota.services.refusing import error_for
 from quota.services.stores import OpenStore
 
@@ -56,15 +59,16 @@ class Administration:
         """Allow deletion below a root, and mark it, so that no other place can pass for it.
 
         Where it is a store already, nothing changes; but one that has lost its mark (its disk was replaced, say) is
-        marked anew.
+        marked anew, and so is one to be taken over that a newer copy of this database has swept.
 
         Args:
             uri: The root.
-            take_over: Whether a root that another database has marked is to be this one's from now on.
+            take_over: Whether a root that another database has marked, or a newer copy of this one, is to be this one's
+                from now on.
 
         Raises:
             PathRefused: the root is no URI, there is nothing, or the database lies below it, whatever leads there.
-            StateRefused: it overlaps a store, lies in a checkpoint, or is another database's.
+            StateRefused: it overlaps a store, lies in a checkpoint, or is another database's or a newer copy's.
             StoreError: it cannot be read or marked, or nobody can tell whether the database lies below it.
         """
         payload = recheck(StoreAdded(uri=uri, store_id=new_id()))
@@ -78,11 +82,15 @@ class Administration:
             known = self._projector.look_at_deployment(stream.connection)
             marks = opened.marks()
             store = known.stores.get(uri)
-            if store is not None and store.store_id == marks.own:
+            own = parse_mark(marks.own or "")
+            is_own = store is not None and store.store_id == own.store_id
+            if store is not None and is_own and goes_on_from(self._appender.log, stream.connection, own):
                 return store
+            if is_own and not take_over:
+                raise StateRefused(f"store {uri}", "uri", uri, strangeness(uri, own))
             _refuse_overlap(known, uri)
             _refuse_checkpoint(stream.connection, uri)
-            _refuse_marks(known, uri, marks, take_over=take_over)
+            _refuse_marks(known, uri, replace(marks, own=None) if is_own else marks, take_over=take_over)
             self._appender.log.add(stream, prepared)
             opened.mark(payload.store_id)
             return self._projector.store_deployment(stream).stores[uri]
@@ -192,7 +200,7 @@ def _refuse_marks(known: DeploymentState, uri: str, marks: Marks, *, take_over: 
     """Refuse a place that is, or lies in, a store under another name, or a store of another database."""
     in_use = {store.store_id: store.uri for store in known.stores.values()}
     ours = {store.store_id for store in known.known_stores.values()}
-    for mark in filter(None, (marks.own, *marks.above)):
+    for mark in (parse_mark(text).store_id for text in (marks.own, *marks.above) if text):
         if mark in in_use:
             reason = f"this place is, or lies in, the store {in_use[mark]} under another name; use that one"
             raise StateRefused(f"store {uri}", "uri", uri, reason)

@@ -68,7 +68,7 @@ class Purger:
         decided = decision.decided
         ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
         try:
-            store = self._decisions.stores.at(decided.store_uri)
+            store = self._decisions.lease.keeping(lambda: self._decisions.stores.taken_from(decided.store_uri))
             self._decisions.lease.keeping(lambda: store.purge(decided.decision_id, decided.manifest))
         except DeletionForbidden as error:
             return EvictionFailed(**ids, step="forbidden", error=about(decided, error))

@@ -136,7 +136,7 @@ def _settled(
             if not store.trashed(decided.decision_id):
                 require_alone(store)
                 trashed.append(decided)
-            store.trash(decided.uri, decided.decision_id, decided.manifest)
+            stores.taken_from(decided.store_uri).trash(decided.uri, decided.decision_id, decided.manifest)
             stores.note_answer(decided.store_uri)
             return CheckpointTrashed(**ids)
         if store.trashed(decided.decision_id):

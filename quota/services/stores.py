@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Callable
 
 from quota.domain.deployment import DeploymentState, Store
+from quota.domain.mark import Mark, parse_mark
 from quota.errors import CheckpointChanged, StoreError
 from quota.ports import CheckpointStore
+from quota.services.lineage import Lineage
 
 OpenStore = Callable[[str], CheckpointStore]
 """Opens a store by the URI of its root."""
@@ -21,15 +23,19 @@ class Stores:
     Args:
         deployment: Says which they are, and in which of them deletion is allowed.
         open_store: Opens one.
+        lineage: Says whether the log knows what was last done in a store; None where nothing is taken out of any.
 
     Attributes:
         suspended: Why stores are asked for nothing more, by root: they could not be opened, or refused one thing after
             another.
     """
 
-    def __init__(self, deployment: DeploymentState, open_store: OpenStore) -> None:
+    def __init__(self, deployment: DeploymentState, open_store: OpenStore, lineage: Lineage | None = None) -> None:
         self._deployment = deployment
         self._open_store = open_store
+        self._lineage = lineage
+        self._generation: tuple[int, str] | None = None
+        self._seen: dict[str, Mark] = {}
         self._opened: dict[tuple[str, str], CheckpointStore] = {}
         self._claims: dict[str, frozenset[str]] = {}
         self._refusals: Counter[str] = Counter()
@@ -94,6 +100,28 @@ class Stores:
             raise StoreError(f"store {root}: there never was one; the projections may be damaged: ckpt-quota rebuild")
         return self._open(store)
 
+    def begin(self, position: int, chain_hash: bytes) -> None:
+        """Learn which event, committed by now, has begun the sweep that takes things out of stores from here on."""
+        self._generation = position, chain_hash.hex()
+
+    def taken_from(self, root: str) -> CheckpointStore:
+        """Return the store with this root, to move something of it to its trash or to delete something there.
+
+        Its mark says so beforehand. The log has said so before: a process that is killed in between leaves a mark
+        that is older than the log, and never one that is ahead of it.
+
+        Raises:
+            StoreError: as `at`, or it cannot be marked.
+            PathRefused: there is nothing at its root.
+        """
+        opened = self.at(root)
+        seen = self._seen[root]
+        if self._generation is not None and seen.generation < self._generation[0]:
+            mark = Mark(seen.store_id, *self._generation)
+            opened.mark(mark.text)
+            self._seen[root] = mark
+        return opened
+
     def claims_at(self, root: str) -> frozenset[str]:
         """Return the claims that a store's trash held anything of when this was first asked.
 
@@ -110,20 +138,35 @@ class Stores:
         if key not in self._opened:
             self._opened[key] = self._open_store(store.uri)
         # Each time: a disk can be replaced by another one in the middle of a sweep.
-        require_mark(self._opened[key], store)
+        mark = require_mark(self._opened[key], store)
+        self._require_known(store, mark)
+        self._seen[store.uri] = mark
         return self._opened[key]
 
+    def _require_known(self, store: Store, mark: Mark) -> None:
+        if self._lineage is None:
+            return
+        try:
+            self._lineage.require(store, mark)
+        except StoreError as error:
+            self.suspended[store.uri] = str(error)
+            raise
 
-def require_mark(opened: CheckpointStore, store: Store) -> None:
+
+def require_mark(opened: CheckpointStore, store: Store) -> Mark:
     """Check that what lies at a store's root is what the operator meant.
+
+    Returns:
+        Its mark.
 
     Raises:
         StoreError: it has no mark or another one: then nothing of it is known to be missing, and nothing may go.
     """
-    own = opened.own_mark()
-    if own == store.store_id:
-        return
-    found = "has no mark" if own is None else f"is marked as store {own}"
+    text = opened.own_mark()
+    own = None if text is None else parse_mark(text)
+    if own is not None and own.store_id == store.store_id:
+        return own
+    found = "has no mark" if own is None else f"is marked as store {own.store_id}"
     raise StoreError(
         f"store {store.uri}: what lies there {found}, and store {store.store_id} is meant; is its disk mounted? "
         f"If this place is meant from now on, say so with: ckpt-quota store add {store.uri}"

@@ -154,11 +154,11 @@ class SweepRun:
 
     def finish(self) -> None:
         """Record the end, where there was anything to record."""
-        if self.report.sweep_id is None:
-            return
         tally = self.report.tally
         tally.failed += len(self.stores.suspended)
         tally.errors.extend(self.stores.suspended.values())
+        if self.report.sweep_id is None:
+            return
         errors = [*self.report.untrusted.values(), *tally.errors, *self.report.left_alone]
         self._record(
             SweepFinished(
@@ -181,20 +181,22 @@ class SweepRun:
         # Where deletion is allowed, and what the limits are, is said there.
         self.chains.require_whole(DEPLOYMENT_STREAM)
         self.report.sweep_id = new_id()
-        self._record(
-            SweepStarted(
-                sweep_id=self.report.sweep_id,
-                parameters=self.order.parameters,
-                software_version=self.software_version,
-            )
+        started = SweepStarted(
+            sweep_id=self.report.sweep_id,
+            parameters=self.order.parameters,
+            software_version=self.software_version,
         )
+        self.stores.begin(*self._record(started))
 
-    def _record(self, payload: Event) -> None:
+    def _record(self, payload: Event) -> tuple[int, bytes]:
+        """Record an event of the deployment's, and return its position and the chain's hash there."""
         self.streams.lease.keep()
         prepared = Prepared.of(self.appender.event(DEPLOYMENT_STREAM, payload))
         with self.appender.log.locked([DEPLOYMENT_STREAM]) as streams:
-            self.appender.log.add(streams[DEPLOYMENT_STREAM], prepared)
-            self.projector.store_deployment(streams[DEPLOYMENT_STREAM])
+            stream = streams[DEPLOYMENT_STREAM]
+            self.appender.log.add(stream, prepared)
+            self.projector.store_deployment(stream)
+        return stream.position, stream.hash
 
     def _record_missing(self, experiment_id: str, missing: Sequence[Candidate]) -> None:
         for part in parts(missing, LOOKS_A_LOCK):

@@ -17,6 +17,7 @@ from quota.services.appending import Appender
 from quota.services.clock_guard import ClockGuard
 from quota.services.fencing import SWEEP_LEASE, FencedStreams
 from quota.services.healing import Healer
+from quota.services.lineage import Lineage
 from quota.services.listing import Lister
 from quota.services.open_decisions import OpenDecisions
 from quota.services.orphans import OrphanTrasher
@@ -148,7 +149,8 @@ class Sweeper:
                 self._clock_guard.require_right()
             with self._database.read() as connection:
                 deployment = self._projector.look_at_deployment(connection)
-            streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store)
+            lineage = Lineage(self._database, self._appender.log)
+            streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store, lineage)
             report = SweepReport()
             aliases = self._aliases()
             decisions = OpenDecisions(self._database, self._appender, streams, stores, report.tally, should_stop)

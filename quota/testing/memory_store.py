@@ -186,9 +186,9 @@ class MemoryStore:
         """Read the mark that `mark` left; nothing lies above this store."""
         return Marks(self._mark)
 
-    def mark(self, store_id: str) -> None:
-        """Mark the root as that of the store `store_id`."""
-        self._mark = store_id
+    def mark(self, text: str) -> None:
+        """Mark the root with a text."""
+        self._mark = text
 
     def _key(self, uri: str) -> str:
         location = self._parsed(uri)

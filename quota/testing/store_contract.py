@@ -364,7 +364,7 @@ class CheckpointStoreContract:
         """A new root has no mark, the last mark counts, and no mark is part of a checkpoint."""
         expect((store.own_mark(), store.marks().own), (None, None), "a new root has no mark")
         before = store.manifest(uri)
-        for mark in (CLAIM, OTHER_CLAIM):
+        for mark in (f"{CLAIM} {'0123456789' * 11}", OTHER_CLAIM):
             store.mark(mark)
             expect((store.own_mark(), store.marks().own), (mark, mark), "the last mark is the root's")
         expect(store.manifest(uri), before, "marking leaves checkpoints alone")

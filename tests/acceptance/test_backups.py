@@ -36,3 +36,8 @@ def test_what_newer_sweeps_did_is_found_before_a_resume_rests_on_an_older_copy(r
     assert checkpoint is not None
     assert checkpoint.path == paused / "trial-2"
     assert run("audit", "verify").code == 0
+    root = paused.as_uri()
+    for command in ("doctor", "sweep"):
+        refused = run(command)
+        assert refused.code == 1
+        assert f"store add {root} --take-over" in "".join((refused.out + refused.err).split("\n"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import subprocess
 from contextlib import contextmanager
@@ -15,11 +17,13 @@ from quota.bootstrap import Services, open_store
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
 from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.mark import parse_mark
 from quota.errors import PathRefused, StateRefused, StoreError
 from quota.services.stores import Stores
 from quota.services.sweep_order import SweepOrder
 from quota_local import open_store as open_local_store
 from support import HandClock, create_schema, services_over
+from sweeps import DAY, Killed, Sweeps, killing, refusing, silent, sweeps_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -279,3 +283,83 @@ def test_another_user_may_look_up_the_mark_and_list_nothing(services: Services, 
     add(services, root)
     assert (root / ".trash").stat().st_mode & 0o777 == 0o711
     assert (root / ".trash" / ".store").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.fixture
+def sweeps(database_url: str) -> Iterator[Sweeps]:
+    create_schema(database_url)
+    with sweeps_over(database_url) as ready:
+        yield ready
+
+
+@pytest.mark.parametrize("step", ["before mark", "after mark"])
+def test_a_sweep_that_is_killed_while_it_marks_its_store_locks_nobody_out(sweeps: Sweeps, step: str) -> None:
+    sweeps.prepare(3, high=2, low=2)
+    sweeps.store.hook = killing(step)
+    with pytest.raises(Killed):
+        sweeps.sweep()
+    sweeps.store.hook = silent
+    sweeps.wait(DAY)
+    sweeps.limit("experiments", 1, 1)
+    assert sweeps.sweep(AT_ONCE).tally.purged == 2
+    sweeps.check_settled()
+
+
+def test_a_sweep_marks_a_store_once_if_it_takes_anything_out_of_it(sweeps: Sweeps) -> None:
+    sweeps.prepare(4, high=9, low=9)
+    marks: list[str] = []
+    sweeps.store.hook = lambda step, text: marks.extend([text] * (step == "before mark"))
+    sweeps.sweep()
+    assert marks == []
+    sweeps.limit("experiments", 1, 1)
+    assert sweeps.sweep().tally.evicted == 3
+    assert sweeps.sweep(AT_ONCE).tally.purged == 3
+    generations = [parse_mark(text).generation for text in marks]
+    started = [event.position for event in sweeps.events(DEPLOYMENT_STREAM) if event.payload.TYPE == "sweep_started"]
+    assert generations == started
+    sweeps.resume("1")
+    assert sweeps.sweep(AT_ONCE).sweep_id is None
+    assert len(marks) == 2
+
+
+def test_a_store_that_cannot_be_marked_loses_nothing(sweeps: Sweeps) -> None:
+    sweeps.prepare(2, high=1, low=1)
+    sweeps.store.hook = refusing("before mark")
+    assert sweeps.sweep(AT_ONCE).tally.evicted == 0
+    sweeps.check_settled()
+    sweeps.store.hook = silent
+    sweeps.wait(DAY)
+    assert sweeps.sweep(AT_ONCE).tally.purged == 1
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_marked_in_place(root: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    store = open_local_store(root.as_uri())
+    store.mark("first, and longer than the second")
+    opened = os.open
+
+    def full(path: object, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(code, os.strerror(code), path)
+        return opened(path, flags, mode, dir_fd=dir_fd)  # type: ignore[arg-type] - as it came
+
+    monkeypatch.setattr(os, "open", full)
+    store.mark("second")
+    assert store.own_mark() == "second"
+    (root / ".trash" / ".store").unlink()
+    with pytest.raises(StoreError, match=os.strerror(code)):
+        store.mark("third")
+    assert store.own_mark() is None
+
+
+def test_a_mark_is_readable_for_others_whatever_its_writer_hides(root: Path) -> None:
+    store = open_local_store(root.as_uri())
+    before = os.umask(0o077)
+    try:
+        store.mark("first")
+        (root / ".trash" / ".store-new").write_text("left by a process that was killed")
+        store.mark("second")
+    finally:
+        os.umask(before)
+    assert (root / ".trash" / ".store").stat().st_mode & 0o777 == 0o644
+    assert store.own_mark() == "second"
