@@ -152,7 +152,7 @@ def assemble(
     opener = _sparing(opener, database)
     leases = Leases(database, actor)
     rescuer = Rescuer(appender, projector, opener)
-    returner = OrphanReturner(database, projector, rescuer)
+    returner = OrphanReturner(database, projector, rescuer, opener)
     clock_guard = ClockGuard(database, log, clock, ClockWatch())
     return Services(
         database=database,

@@ -26,6 +26,11 @@ class Overlap:
     experiment_id: str
     trial_id: str
 
+    @property
+    def uri(self) -> str:
+        """The location as its trial has spelled it."""
+        return self.location.removesuffix("/") if self.location.startswith("file:") else self.location
+
 
 def take_location(connection: Connection, experiment_id: str, trial_id: str, uri: str) -> Overlap | None:
     """Take a location for a trial, in the caller's transaction.
@@ -71,6 +76,23 @@ def location_around(connection: Connection, uri: str) -> Overlap | None:
     query = select(table).where(table.c.location.in_((location.key, *location.ancestors())))
     row = connection.execute(query.order_by(table.c.location).limit(1)).first()
     return None if row is None else Overlap(row.location, row.experiment_id, row.trial_id)
+
+
+def count_locations(connection: Connection) -> int:
+    """Return how many locations are taken; none is ever given up."""
+    return connection.execute(select(func.count()).select_from(checkpoint_locations)).scalar_one()
+
+
+def taken_locations(
+    connection: Connection, experiment_id: str | None = None, trial_id: str | None = None
+) -> Iterator[Overlap]:
+    """Yield all locations that are taken, or those of one trial."""
+    table = checkpoint_locations
+    query = select(table)
+    if experiment_id is not None:
+        query = query.where(table.c.experiment_id == experiment_id, table.c.trial_id == trial_id)
+    for row in connection.execute(query):
+        yield Overlap(row.location, row.experiment_id, row.trial_id)
 
 
 def lies_below(column: Column[str], location: Location) -> ColumnElement[bool]:

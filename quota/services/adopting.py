@@ -10,8 +10,9 @@ from quota.domain.wire import recheck
 from quota.eventlog.database import Database
 from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
-from quota.services.aliases import Aliases, Name
+from quota.services.aliases import Aliases
 from quota.services.appending import Appender
+from quota.services.named_places import Name
 from quota.services.refusing import error_for, location_refusal
 from quota.services.stores import OpenStore, Stores
 

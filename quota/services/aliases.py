@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, select
 
 from quota.domain.experiment import AT_ITS_PLACE
 from quota.domain.identifiers import ORPHANS_STREAM
-from quota.domain.locations import Location, parse_location
+from quota.domain.locations import parse_location
 from quota.domain.parts import parts
 from quota.domain.plan import Plan
 from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, StoreError
@@ -20,53 +18,7 @@ from quota.ports import CheckpointReader
 from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
 from quota.projections.tables import checkpoints, projected_streams
-
-
-class Name(NamedTuple):
-    """One name that the log has of a place.
-
-    Attributes:
-        experiment_id: Whose checkpoint it names.
-        trial_id: Whose checkpoint it names.
-        uri: The name.
-    """
-
-    experiment_id: str
-    trial_id: str
-    uri: str
-
-
-class _Places:
-    """The places that names of one scheme lead to, in order."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, list[Name]] = {}
-        self._keys: list[str] = []
-        self._is_sorted = True
-
-    def add(self, place: Location, name: Name) -> None:
-        if place.key not in self._names:
-            self._names[place.key] = []
-            self._keys.append(place.key)
-            self._is_sorted = False
-        if name not in self._names[place.key]:
-            self._names[place.key].append(name)
-
-    def overlapping(self, place: Location, *, but_none_around: Location) -> Iterator[Name]:
-        """Find what lies at, around or within `place`, leaving out what `but_none_around` lies in."""
-        if not self._is_sorted:
-            self._keys.sort()
-            self._is_sorted = True
-        left_out = {*but_none_around.ancestors(), but_none_around.key}
-        for key in (*place.ancestors(), place.key):
-            if key not in left_out:
-                yield from self._names.get(key, ())
-        for number in range(bisect_left(self._keys, place.key), len(self._keys)):
-            key = self._keys[number]
-            if not key.startswith(place.key):
-                return
-            if key != place.key:
-                yield from self._names[key]
+from quota.services.named_places import Name, NamedPlaces
 
 
 class Aliases:
@@ -90,7 +42,7 @@ class Aliases:
         self._read_until: dict[str, int] = {}
         self._unfollowed: dict[str, list[Name]] = defaultdict(list)
         self._unseen: dict[tuple[str, str], list[Name]] = defaultdict(list)
-        self._places: dict[str, _Places] = defaultdict(_Places)
+        self._places: dict[str, NamedPlaces] = defaultdict(NamedPlaces)
 
     def refresh(self) -> None:
         """Read which checkpoints have been saved since the last time, in whatever experiment."""

@@ -12,8 +12,9 @@ from quota.domain.policies import Candidate
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease
 from quota.ports import CheckpointReader
-from quota.services.aliases import Aliases, Name
+from quota.services.aliases import Aliases
 from quota.services.looking import looked_at
+from quota.services.named_places import Name
 from quota.services.stores import Stores
 
 _UNKNOWN = Manifest()

@@ -7,24 +7,21 @@ from quota.domain.events import CancelReason, EvictionDecided
 from quota.domain.experiment import Decision
 from quota.eventlog.locations import is_taken
 from quota.projections.projector import LockedExperiment
+from quota.services.reported import ReportedPlaces
 
 
 def objection_to(locked: LockedExperiment, decided: EvictionDecided) -> CancelReason | None:
     """Say why a claimed checkpoint may not be moved to the trash (any more), or None where it may."""
-    if is_reported(locked, decided):
+    # Under another name too, what is to be moved is asked after before the move.
+    if decided.reason == "orphan" and is_taken(locked.stream.connection, decided.uri):
         return "reported"
     return objection(locked.state, decided.uri, decided.checkpoint_position, decided.reason)
 
 
-def is_wanted_back(locked: LockedExperiment, decision: Decision) -> bool:
+def is_wanted_back(locked: LockedExperiment, decision: Decision, reported: ReportedPlaces) -> bool:
     """Tell whether what a decision has put into the trash belongs at its place: what is pinned, or was reported."""
     if decision.outcome not in {"trashed", "forbidden"}:
         return False
     checkpoint = locked.state.checkpoints[decision.decided.uri]
     is_own = checkpoint.decision_id == decision.decided.decision_id
-    return is_own and (checkpoint.pinned or is_reported(locked, decision.decided))
-
-
-def is_reported(locked: LockedExperiment, decided: EvictionDecided) -> bool:
-    """Tell whether a trial says by now that it has saved a checkpoint where an orphan was."""
-    return decided.reason == "orphan" and is_taken(locked.stream.connection, decided.uri)
+    return is_own and (checkpoint.pinned or reported.is_reported(locked.stream.connection, decision.decided))

@@ -17,6 +17,7 @@ from quota.eventlog.leases import Lease
 from quota.projections.projector import LockedExperiment
 from quota.services.appending import Appender
 from quota.services.fencing import FencedStreams
+from quota.services.reported import ReportedPlaces
 from quota.services.stores import Stores
 from quota.services.tally import Tally
 
@@ -41,11 +42,13 @@ class OpenDecisions:
         appender: In whose name.
         streams: Gives the locks and states.
         stores: Where checkpoints lie.
+        reported: Says what trials have reported where orphans were.
         tally: Is told what became of decisions.
         should_stop: Whether to leave the rest to the next sweep; asked between two batches.
 
     Attributes:
         stores: Where checkpoints lie.
+        reported: Says what trials have reported where orphans were.
         deployment: What operators said when a lock was last taken.
     """
 
@@ -55,6 +58,7 @@ class OpenDecisions:
         appender: Appender,
         streams: FencedStreams,
         stores: Stores,
+        reported: ReportedPlaces,
         tally: Tally,
         should_stop: Callable[[], bool],
     ) -> None:
@@ -64,6 +68,7 @@ class OpenDecisions:
         self._tally = tally
         self._should_stop = should_stop
         self.stores = stores
+        self.reported = reported
         self.deployment = DeploymentState()
 
     @property

@@ -18,9 +18,10 @@ from quota.domain.manifest import Manifest
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.eventlog.locations import hold_locations, is_taken
 from quota.projections.projector import LockedExperiment
-from quota.services.aliases import Aliases, Name
+from quota.services.aliases import Aliases
 from quota.services.ids import new_id
 from quota.services.listing import require_size
+from quota.services.named_places import Name
 from quota.services.open_decisions import batched
 from quota.services.sweep_run import SweepRun
 from quota.services.tally import said

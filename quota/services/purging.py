@@ -44,14 +44,14 @@ class Purger:
             self._decisions.with_each(experiment_id, list(ended), partial(self._record_purge, ended=ended))
 
     def _begin_purge(self, locked: LockedExperiment, decision: Decision, *, begun: list[Decision]) -> None:
-        if not _may_be_purged(locked, decision, self._decisions.stores):
+        if not self._may_be_purged(locked, decision):
             return
         if decision.outcome != "purging":
             event = self._decisions.keeping(locked, partial(next_step, decision, self._decisions.stores))
             if decision.decided.reason == "orphan":
                 # Whoever is about to report a checkpoint there is waited for, and from here on comes too late.
                 hold_locations(locked.stream.connection)
-                if is_wanted_back(locked, decision):
+                if is_wanted_back(locked, decision, self._decisions.reported):
                     return
             self._decisions.add(locked, event)
             if not isinstance(event, PurgeDecided):
@@ -96,17 +96,16 @@ class Purger:
                     in_trash_since = decision.outcome_at or now
                     is_late = in_trash_since + order.retention <= now
                     is_late = is_late and may_retry(decision.failures, decision.failed_at, now)
-            return is_late and _may_be_purged(locked, decision, self._decisions.stores)
+            return is_late and self._may_be_purged(locked, decision)
 
         return is_due
 
-
-def _may_be_purged(locked: LockedExperiment, decision: Decision, stores: Stores) -> bool:
-    """Tell whether what a decision has put into the trash may be deleted from there."""
-    root = decision.decided.store_uri
-    if not stores.allows(root) or root in stores.suspended:
-        return False
-    return decision.outcome in IN_TRASH_OUTCOMES and not is_wanted_back(locked, decision)
+    def _may_be_purged(self, locked: LockedExperiment, decision: Decision) -> bool:
+        """Tell whether what a decision has put into the trash may be deleted from there."""
+        root, stores = decision.decided.store_uri, self._decisions.stores
+        if decision.outcome not in IN_TRASH_OUTCOMES or not stores.allows(root) or root in stores.suspended:
+            return False
+        return not is_wanted_back(locked, decision, self._decisions.reported)
 
 
 def next_step(decision: Decision, stores: Stores) -> Event:

@@ -23,10 +23,11 @@ from quota.ports import CheckpointStore
 from quota.projections.catching_up import CatchUp
 from quota.projections.projector import LockedExperiment, Projector
 from quota.projections.tables import checkpoints, decisions
-from quota.services.aliases import Aliases, Name
+from quota.services.aliases import Aliases
 from quota.services.appending import Appender
 from quota.services.findings import Finding, ReconcileOrder, ReconcileReport, Watcher
 from quota.services.looking import looked_at
+from quota.services.named_places import Name
 from quota.services.rescuing import Rescuer
 from quota.services.stores import Stores
 from quota.services.taken_orphans import is_taken_for_an_orphan

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+
 from sqlalchemy import Connection
 
 from quota.domain.identifiers import ORPHANS_STREAM
-from quota.domain.locations import parse_location
+from quota.domain.locations import Location, parse_location
+from quota.errors import PathRefused, StoreError
 from quota.eventlog.database import Database
-from quota.eventlog.locations import overlapping_locations
+from quota.eventlog.locations import Overlap, taken_locations
 from quota.projections.projector import Projector
+from quota.services.reported import place_of
 from quota.services.rescuing import Rescuer
+from quota.services.stores import OpenStore, Stores
 from quota.services.taken_orphans import TAKEN_ORPHANS
+
+logger = logging.getLogger(__name__)
 
 
 class OrphanReturner:
@@ -22,12 +30,14 @@ class OrphanReturner:
         database: Where the projections are.
         projector: Gives the orphans' lock and state.
         rescuer: Moves them back.
+        open_store: Opens a store.
     """
 
-    def __init__(self, database: Database, projector: Projector, rescuer: Rescuer) -> None:
+    def __init__(self, database: Database, projector: Projector, rescuer: Rescuer, open_store: OpenStore) -> None:
         self._database = database
         self._projector = projector
         self._rescuer = rescuer
+        self._open_store = open_store
 
     def give_back(self, experiment_id: str, trial_id: str) -> None:
         """Move back what lies in the trash and overlaps a place where the trial has saved a checkpoint since.
@@ -45,14 +55,28 @@ class OrphanReturner:
                 self._rescuer.bring_back_orphan(locked, decision_id)
             self._projector.store(locked)
 
-    @staticmethod
-    def _reported_by(connection: Connection, experiment_id: str, trial_id: str) -> list[str]:
-        owner = (experiment_id, trial_id)
-        return [
-            row.decision_id
-            for row in connection.execute(TAKEN_ORPHANS).all()
-            if any(
-                (one.experiment_id, one.trial_id) == owner
-                for one in overlapping_locations(connection, parse_location(row.uri))
-            )
-        ]
+    def _reported_by(self, connection: Connection, experiment_id: str, trial_id: str) -> list[str]:
+        orphans = connection.execute(TAKEN_ORPHANS).all()
+        if not orphans:
+            return []
+        own = list(taken_locations(connection, experiment_id, trial_id))
+        stores = Stores(self._projector.look_at_deployment(connection), self._open_store)
+        return [row.decision_id for row in orphans if _is_any_of(own, row.uri, row.store_uri, stores)]
+
+
+def _is_any_of(own: Sequence[Overlap], uri: str, root: str, stores: Stores) -> bool:
+    """Tell whether one of a trial's places is, holds or lies in an orphan's, by whatever name."""
+    if any(_overlap(parse_location(one.uri), parse_location(uri)) for one in own):
+        return True
+    try:
+        store = stores.at(root)
+        place, root_place = parse_location(store.place(uri)), parse_location(store.place(root))
+    except (StoreError, PathRefused) as error:
+        logger.warning("whether orphan %s is a trial's cannot be told: %s", uri, error)
+        return False
+    reached = [parse_location(place_of(one, store)) for one in own]
+    return any(_overlap(one, place) and not one.contains(root_place) for one in reached)
+
+
+def _overlap(one: Location, other: Location) -> bool:
+    return one.contains(other) or other.contains(one)

@@ -19,7 +19,8 @@ from quota.domain.experiment import Decision, ExperimentState, may_retry
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.ports import CheckpointStore
 from quota.projections.projector import LockedExperiment
-from quota.services.aliases import Aliases, Name
+from quota.services.aliases import Aliases
+from quota.services.named_places import Name
 from quota.services.objecting import objection_to
 from quota.services.open_decisions import OpenDecisions
 from quota.services.stores import Stores

@@ -22,6 +22,7 @@ from quota.services.listing import Lister
 from quota.services.open_decisions import OpenDecisions
 from quota.services.orphans import OrphanTrasher
 from quota.services.purging import Purger
+from quota.services.reported import ReportedPlaces
 from quota.services.rescuing import Rescuer
 from quota.services.settling import Settler
 from quota.services.stores import OpenStore, Stores
@@ -153,7 +154,10 @@ class Sweeper:
             streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store, lineage)
             report = SweepReport()
             aliases = self._aliases()
-            decisions = OpenDecisions(self._database, self._appender, streams, stores, report.tally, should_stop)
+            reported = ReportedPlaces(self._database, stores)
+            decisions = OpenDecisions(
+                self._database, self._appender, streams, stores, reported, report.tally, should_stop
+            )
             yield SweepRun(
                 streams=streams,
                 projector=self._projector,

@@ -10,7 +10,7 @@ from quota.domain.locations import parse_location
 from quota.eventlog.locations import lies_below
 from quota.projections.tables import decisions
 
-TAKEN_ORPHANS = select(decisions.c.decision_id, decisions.c.uri).where(
+TAKEN_ORPHANS = select(decisions.c.decision_id, decisions.c.uri, decisions.c.store_uri).where(
     decisions.c.experiment_id == ORPHANS_STREAM, decisions.c.outcome.in_(UNDOABLE_OUTCOMES)
 )
 """The decisions about them, with their places."""

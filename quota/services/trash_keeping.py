@@ -7,6 +7,7 @@ from functools import partial
 
 from quota.domain.events import CheckpointRestored
 from quota.domain.experiment import Decision
+from quota.domain.identifiers import ORPHANS_STREAM
 from quota.errors import PathRefused, StoreError
 from quota.projections.projector import LockedExperiment
 from quota.services.bringing_back import is_brought_back
@@ -33,14 +34,16 @@ class TrashKeeper:
         A checkpoint can be pinned while it is claimed, and a sweep that was killed may have moved it by then. An
         orphan's place can be reported at any time.
         """
-        wanted = [one.decided.decision_id for one in self._decisions.find(experiment_id, is_wanted_back)]
+        if experiment_id == ORPHANS_STREAM:
+            self._decisions.reported.look_around()
+        wanted = [one.decided.decision_id for one in self._decisions.find(experiment_id, self._is_wanted_back)]
         for batch in batched(wanted):
             self._decisions.with_each(experiment_id, batch, self._bring_back)
         for batch in batched(self._missing_from_trash(experiment_id)):
             self._decisions.with_each(experiment_id, batch, self._note_restored)
 
     def _bring_back(self, locked: LockedExperiment, decision: Decision) -> None:
-        if not is_wanted_back(locked, decision) or decision.decided.store_uri in self._decisions.stores.suspended:
+        if not self._is_wanted_back(locked, decision) or decision.decided.store_uri in self._decisions.stores.suspended:
             return
         decided = decision.decided
         try:
@@ -51,6 +54,9 @@ class TrashKeeper:
             return
         if is_back:
             self._decisions.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
+
+    def _is_wanted_back(self, locked: LockedExperiment, decision: Decision) -> bool:
+        return is_wanted_back(locked, decision, self._decisions.reported)
 
     def _missing_from_trash(self, experiment_id: str) -> list[str]:
         trashed = [one.decided for one in self._decisions.find(experiment_id, _is_trashed)]

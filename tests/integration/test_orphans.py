@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from quota.domain.experiment import Decision, ExperimentState
 
 PLACE = uri_of("9")
+ALIAS = "memory://elsewhere/9/"
 CONTENT = {"weights": b"o" * SIZE}
 LATER = SweepOrder(BY_LEVEL, 2 * DAY)
 
@@ -249,17 +250,62 @@ def test_a_resume_takes_nothing_of_others(sweeps: Sweeps) -> None:
     assert outcomes(sweeps) == ["trashed"]
 
 
-def test_what_is_reported_while_it_is_purged_is_kept(postgresql_url: str) -> None:
+@pytest.mark.parametrize(("uri", "leads_to"), [(ALIAS, PLACE), (f"{ALIAS}c/", f"{PLACE}c/"), (ALIAS, f"{ROOT}g/")])
+def test_what_is_reported_under_another_name_comes_back(sweeps: Sweeps, uri: str, leads_to: str) -> None:
+    place = f"{leads_to}9/" if leads_to == f"{ROOT}g/" else PLACE
+    sweeps.store.add_checkpoint(place, CONTENT, modified_at=sweeps.clock.moment - 2 * DAY)
+    trash(sweeps, place)
+    sweeps.store.add_name(leads_to, uri)
+    report_it(sweeps, uri)
+    sweeps.wait(2 * DAY)
+    assert sweeps.services.sweeper.purge([ORPHANS_STREAM], AT_ONCE).tally.purged == 0
+    sweep_all(sweeps, AT_ONCE)
+    assert outcomes(sweeps) == ["restored"]
+    assert sweeps.store.contents(place) == CONTENT
+    check(sweeps)
+
+
+def test_a_resume_gets_what_its_trial_has_reported_under_another_name(sweeps: Sweeps) -> None:
+    trash(sweeps)
+    sweeps.store.add_name(PLACE, ALIAS)
+    report_it(sweeps, ALIAS)
+    sweeps.resume("2")
+    assert outcomes(sweeps) == ["trashed"]
+    told = sweeps.resume("9").checkpoint
+    assert told is not None
+    assert (told.uri, sweeps.store.contents(PLACE)) == (ALIAS, CONTENT)
+
+
+def test_a_link_to_the_store_s_root_brings_nothing_back(sweeps: Sweeps) -> None:
+    trash(sweeps)
+    sweeps.store.add_name(ROOT, ALIAS)
+    report_it(sweeps, ALIAS)
+    sweeps.resume("9")
+    assert outcomes(sweeps) == ["trashed"]
+    assert sweep_all(sweeps, AT_ONCE).tally.purged == 1
+
+
+def test_a_place_that_cannot_be_told_is_not_purged(sweeps: Sweeps) -> None:
+    trash(sweeps)
+    sweeps.store.hook = refusing("before place", PLACE)
+    sweep_all(sweeps, AT_ONCE)
+    assert outcomes(sweeps) == ["restored"]
+    assert sweeps.store.contents(PLACE) == CONTENT
+
+
+@pytest.mark.parametrize("uri", [PLACE, ALIAS])
+def test_what_is_reported_while_it_is_purged_is_kept(postgresql_url: str, uri: str) -> None:
     """Whoever has taken the place, and not committed yet, is waited for before there is no way back."""
     create_schema(postgresql_url)
     with sweeps_over(postgresql_url) as sweeps:
         sweeps.prepare(1, high=9, low=9)
         sweeps.store.add_checkpoint(PLACE, CONTENT, modified_at=sweeps.clock.moment - 2 * DAY)
         trash(sweeps)
+        sweeps.store.add_name(PLACE, ALIAS)
         other = Database(postgresql_url)
         purging = Thread(target=sweep_all, args=(sweeps, AT_ONCE))
         with other.write() as connection:
-            take_location(connection, "y", "9", PLACE)
+            take_location(connection, "y", "9", uri)
             purging.start()
             waiting = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
             while not connection.execute(waiting).scalar_one():
