@@ -192,6 +192,27 @@ class SparingStore(Protocol):
 
 
 @runtime_checkable
+class LinkingStore(Protocol):
+    """What a store offers besides where a checkpoint may hold symbolic links."""
+
+    def place(self, uri: str) -> str:
+        """As in `CheckpointReader`."""
+        ...
+
+    def links(self, uri: str) -> frozenset[str]:
+        """Return where the symbolic links in the checkpoint at `uri` lead, and which further links they need for that.
+
+        Each is named as `place` names it. The links themselves may be among them.
+
+        Raises:
+            PathRefused: as in `CheckpointReader.manifest`.
+            CheckpointGone: there is nothing at `uri`.
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
+
+@runtime_checkable
 class UsableStore(Protocol):
     """What a store offers besides where it can tell beforehand whether this process may move anything in it."""
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from urllib.parse import unquote_to_bytes
 
 from quota.domain.events.base import LATEST
 from quota.domain.manifest import Manifest, ManifestEntry
@@ -56,6 +58,22 @@ def manifest_of(spot: Spot) -> Manifest:
             message = f"{spot.subject}: {shown(error.filename)} vanished while it was listed; try again"
             raise CheckpointChanged(message) from error
     return Manifest.of(entries, moment_of(modified_ns))
+
+
+def links_in(spot: Spot) -> list[str]:
+    """Return the paths of all symbolic links in `spot`, relative to it, as the file system has them.
+
+    Raises:
+        PathRefused: it holds something that no checkpoint may hold.
+        CheckpointChanged: something vanished or was moved meanwhile.
+        OSError: something cannot be read.
+    """
+    with closing(walk(spot)) as nodes:
+        try:
+            return [os.fsdecode(unquote_to_bytes(node.path)) for node in nodes if stat.S_ISLNK(node.status.st_mode)]
+        except FileNotFoundError as error:
+            message = f"{spot.subject}: {shown(error.filename)} vanished while it was listed; try again"
+            raise CheckpointChanged(message) from error
 
 
 def moment_of(nanoseconds: int) -> datetime:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from quota.domain.locations import file_location, parse_location
 from quota_local.boundary import Identity, identity
 
+_MOST_LINKS = 40
 # Where this process may not look, a link may lead to what it could reach by another name.
 _LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
@@ -29,6 +31,31 @@ class Places:
         """
         spelled = Path("/", *(os.fsdecode(component) for component in parse_location(uri).components))
         return file_location(os.fsencode(self._one_name(Path(os.path.realpath(spelled))))).uri
+
+    def on_the_way(self, link: Path) -> Iterator[str]:
+        """Return the one names of all that following a link needs: where it ends, and each further link on the way.
+
+        Raises:
+            OSError: a directory on the way cannot be looked at.
+        """
+        place = Path(os.path.realpath(link.parent))
+        ahead, links = [link.name], 0
+        while ahead:
+            name = ahead.pop()
+            if name in {"", ".", ".."}:
+                place = place.parent if name == ".." else place
+                continue
+            target = _target_of(place / name)
+            if target is None:
+                place /= name
+                continue
+            yield file_location(os.fsencode(self._one_name(place) / name)).uri
+            links += 1
+            if links == _MOST_LINKS:
+                return
+            place = Path("/") if target.startswith("/") else place
+            ahead.extend(reversed(target.split("/")))
+        yield file_location(os.fsencode(self._one_name(place))).uri
 
     def _one_name(self, path: Path) -> Path:
         """Name a path without links. The directory that it lies in is looked at once."""
@@ -58,6 +85,16 @@ class Places:
         if met is None:
             self._met[directory] = met = named
         return met
+
+
+def _target_of(path: Path) -> str | None:
+    """Return what is written in a link; None of what is none, or is not there."""
+    try:
+        return os.fspath(path.readlink())
+    except OSError as error:
+        if error.errno == errno.EINVAL or error.errno in _LEADS_NOWHERE:
+            return None
+        raise
 
 
 def _identity_of(path: Path) -> Identity | None:

@@ -15,7 +15,7 @@ from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.ports import Marks, require_same
 from quota_local.boundary import status_or_none
 from quota_local.failures import failures_named
-from quota_local.listing import manifest_of
+from quota_local.listing import links_in, manifest_of
 from quota_local.marking import read_mark, read_marks, write_mark
 from quota_local.moving import move_in, move_out, settle
 from quota_local.places import Places
@@ -97,6 +97,26 @@ class LocalStore:
         """
         with failures_named(self._uri, f"follow {uri}"):
             return self._places.of(uri)
+
+    def links(self, uri: str) -> frozenset[str]:
+        """Return where the symbolic links in the checkpoint at `uri` lead, and which links they lead through.
+
+        Raises:
+            PathRefused: as in `manifest`.
+            CheckpointGone: there is nothing at `uri`.
+            CheckpointChanged: it was written to while it was listed.
+            StoreError: the store cannot be reached or read, or a directory on the way of a link cannot be looked at.
+        """
+        components = self._root.locate(uri)
+        subject = f"checkpoint {uri}"
+        with (
+            failures_named(self._uri, f"follow the links in {uri}"),
+            self._root.opened() as root,
+            parent_of(root.fd, components, root.boundary, subject) as parent_fd,
+        ):
+            place = self._root.path.joinpath(*map(os.fsdecode, components))
+            paths = links_in(_found(root, parent_fd, components[-1], subject))
+            return frozenset(reached for path in paths for reached in self._places.on_the_way(place / path))
 
     def trash(self, uri: str, claim_id: str, manifest: Manifest) -> None:
         """Move the checkpoint at `uri` into the trash under `claim_id`, by one rename. Durable on return.

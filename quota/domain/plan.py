@@ -13,10 +13,11 @@ from quota.domain.events import PolicyParameters
 from quota.domain.experiment import ExperimentState, may_retry
 from quota.domain.policies import Candidate, candidates, in_order_of_eviction
 
-Obstacle = Literal["out_of_reach", "in_use"]
-"""Why a place cannot be evicted from: it lies in no store or in one that cannot be read, or somebody writes to it."""
+Obstacle = Literal["out_of_reach", "in_use", "linked"]
+"""Why a place cannot be evicted from: it lies in no store or in one that cannot be read, somebody writes to it, or
+another checkpoint of its trial links into it."""
 
-HeldBack = Literal["running", "pinned", "out_of_reach", "in_use", "refused", "left"]
+HeldBack = Literal["running", "pinned", "out_of_reach", "in_use", "linked", "refused", "left"]
 """Why a checkpoint that counts is not evicted: its trial runs, it is pinned, there is an obstacle, its store refused
 lately, or it is left to the next sweep."""
 

@@ -60,9 +60,9 @@ class Aliases:
                 self._read(connection, experiment_ids)
         self._read_until.update(grown)
 
-    def newest(self, plan: Plan) -> dict[str, str]:
-        """Return, by candidates' trials, where the latest checkpoint of each lies."""
-        found: dict[str, str] = {}
+    def lying(self, plan: Plan) -> dict[str, list[str]]:
+        """Return, by candidates' trials, where the checkpoints of each lie, the latest last."""
+        found: dict[str, list[str]] = defaultdict(list)
         with self._database.read() as connection:
             for trial_ids in parts(sorted({candidate.trial_id for candidate in plan.evictions}), NAMES_A_QUERY):
                 query = select(checkpoints.c.trial_id, checkpoints.c.uri).where(
@@ -71,7 +71,7 @@ class Aliases:
                     checkpoints.c.state.in_(AT_ITS_PLACE),
                 )
                 for row in connection.execute(query.order_by(checkpoints.c.saved_position)):
-                    found[row.trial_id] = row.uri
+                    found[row.trial_id].append(row.uri)
         return found
 
     def require_none(self, own: Name, newest: str, root: str, store: CheckpointReader) -> None:

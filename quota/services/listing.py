@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -13,6 +13,7 @@ from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease
 from quota.ports import CheckpointReader
 from quota.services.aliases import Aliases
+from quota.services.links import linking_into
 from quota.services.looking import looked_at
 from quota.services.named_places import Name
 from quota.services.stores import Stores
@@ -84,6 +85,7 @@ class Lister:
         self._should_stop = should_stop
         self._left_alone = left_alone
         self._in_use: set[str] = set()
+        self._linked: set[str] = set()
         self._found: dict[tuple[str, int], Manifest] = {}
         self._gone: dict[str, bool] = {}
 
@@ -92,7 +94,9 @@ class Lister:
         root = self._stores.root_of(uri)
         if root is None or root in self._stores.suspended:
             return "out_of_reach"
-        return "in_use" if uri in self._in_use else None
+        if uri in self._in_use:
+            return "in_use"
+        return "linked" if uri in self._linked else None
 
     def leave_alone(self, uri: str) -> None:
         """Look at a checkpoint no more in this sweep."""
@@ -104,20 +108,22 @@ class Lister:
         if not plan.evictions:
             return listing
         self._aliases.refresh()
-        newest = self._aliases.newest(plan)
+        lying = self._aliases.lying(plan)
         self._gone.clear()
         for place, candidate in enumerate(plan.evictions, start=1):
             if self._should_stop():
                 break
             if self.obstacle(candidate.uri) is None:
                 self._lease.keep()
-                latest = newest.get(candidate.trial_id, candidate.uri)
-                self._look_at(plan.experiment_id, candidate, place, listing, latest)
+                own = lying.get(candidate.trial_id, [candidate.uri])
+                self._look_at(plan.experiment_id, candidate, place, listing, own)
         listing.is_complete = len(listing.found) == len(plan.evictions)
         return listing
 
-    def _look_at(self, experiment_id: str, candidate: Candidate, place: int, listing: Listing, newest: str) -> None:
-        uri = candidate.uri
+    def _look_at(
+        self, experiment_id: str, candidate: Candidate, place: int, listing: Listing, own: Sequence[str]
+    ) -> None:
+        uri, newest = candidate.uri, own[-1]
         root = self._stores.root_of(uri) or uri
         try:
             store = self._stores.holding(uri)
@@ -129,6 +135,7 @@ class Lister:
             name = Name(experiment_id, candidate.trial_id, uri)
             self._lease.keeping(lambda: self._aliases.require_none(name, newest, root, store))
             self._lease.keeping(lambda: self._require_successor(candidate, newest))
+            linking = self._lease.keeping(lambda: linking_into(uri, own, root, self._stores))
         except CheckpointGone:
             listing.missing.append(candidate)
         except PathRefused as error:
@@ -143,6 +150,8 @@ class Lister:
                 # A trial that runs writes to the places of its older ones in turn, and then all is as it should be.
                 if candidate.reason == "paused":
                     self._left_alone.append(_why_in_use(candidate, manifest))
+            elif linking is not None:
+                self._linked.add(uri)
             else:
                 self._found[uri, candidate.saved_position] = manifest
                 listing.found.append(Listed(candidate, place, manifest))

@@ -20,6 +20,7 @@ from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.ports import CheckpointStore
 from quota.projections.projector import LockedExperiment
 from quota.services.aliases import Aliases
+from quota.services.links import linking_into
 from quota.services.named_places import Name
 from quota.services.objecting import objection_to
 from quota.services.open_decisions import OpenDecisions
@@ -88,12 +89,18 @@ class Settler:
         return reason
 
     def _require_alone(self, state: ExperimentState, decided: EvictionDecided, store: CheckpointStore) -> None:
-        """Check that nobody has reported since the claim what is to be moved, under another name."""
+        """Check that nobody has reported since the claim what is to be moved, under another name, or links into it."""
         newest = state.newest_stored(decided.trial_id)
         # Of an orphan no trial is the owner.
         trial_id = "" if decided.reason == "orphan" else decided.trial_id
         name = Name(state.experiment_id, trial_id, decided.uri)
         self._aliases.require_none(name, decided.uri if newest is None else newest.uri, decided.store_uri, store)
+        uris = state.trial_uris.get(decided.trial_id, [])
+        others = [uri for uri in uris if state.checkpoints[uri].state == "stored"]
+        linking = linking_into(decided.uri, others, decided.store_uri, self._decisions.stores)
+        if linking is not None:
+            reason = f"its trial's checkpoint {linking} links into it, and would be lost along with it"
+            raise PathRefused("checkpoint", "uri", decided.uri, reason)
 
     def _to_settle(self, _: LockedExperiment, decision: Decision) -> bool:
         now = self._decisions.now()
