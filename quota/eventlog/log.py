@@ -248,6 +248,12 @@ class EventLog:
             for row in connection.execute(query.order_by(events.c.position)):
                 yield self._recorded(row)
 
+    def of_no_trial(self, connection: Connection, experiment_id: str) -> Iterator[RecordedEvent]:
+        """Yield a stream's events that are about no trial, in order."""
+        query = select(events).where(events.c.experiment_id == experiment_id, events.c.trial_id.is_(None))
+        for row in connection.execute(query.order_by(events.c.position)):
+            yield self._recorded(row)
+
     def rows(
         self, connection: Connection, experiment_id: str, *, after: int = 0, until: int | None = None
     ) -> Iterator[Row[Any]]:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from datetime import timedelta
 from math import inf
 from time import monotonic
 
 from sqlalchemy import Connection
 
-from quota.domain.events import CheckpointAdopted, CheckpointPinned, CheckpointSaved, CheckpointUnpinned
-from quota.domain.events.trial import TrialEvent
-from quota.domain.experiment import ExperimentState
-from quota.domain.fold.trials import STATUS_AFTER
+from quota.domain.events import TrialReported
+from quota.domain.experiment import Checkpoint, ExperimentState, Trial
+from quota.domain.fold import HANDLERS, fold_experiment
 from quota.errors import LogCorrupt, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog, LockedStream
 from quota.eventlog.verifying import Link, first_fault
 
-_TYPES = (
-    *(event.TYPE for event in STATUS_AFTER),
-    *(event.TYPE for event in (CheckpointPinned, CheckpointUnpinned, CheckpointSaved, CheckpointAdopted)),
-)
+_TYPES = frozenset(event.TYPE for event in HANDLERS) - {TrialReported.TYPE}
 _WHOLE_EVERY = timedelta(minutes=10)
 """A process verifies a stream from its beginning once in this time, and in between what has been added."""
 
@@ -76,42 +73,59 @@ class Chains:
 
 
 def require_as_logged(log: EventLog, connection: Connection, state: ExperimentState, trial_ids: Iterable[str]) -> None:
-    """Check what trials do, where they have saved checkpoints, and which of these are pinned, against the log.
+    """Compare what trials do, what they were promised, and all their checkpoints, with a fold of their events.
+
+    Args:
+        log: How the log is read.
+        connection: The transaction that holds the experiment's lock.
+        state: The experiment, as its rows have it.
+        trial_ids: Which trials.
 
     Raises:
         ProjectionDiverged: the rows say something else; somebody has changed them.
         LogCorrupt: an event cannot be read.
     """
-    status: dict[str, str] = {}
-    pinned: dict[str, bool] = {}
-    saved: set[tuple[str, str]] = set()
     wanted = sorted(set(trial_ids))
-    for event in log.of_trials(connection, state.experiment_id, wanted, _TYPES):
-        payload = event.payload
-        if isinstance(payload, CheckpointPinned | CheckpointUnpinned):
-            pinned[payload.uri] = isinstance(payload, CheckpointPinned)
-        elif isinstance(payload, CheckpointSaved | CheckpointAdopted):
-            saved.add((payload.trial_id, payload.uri))
-        elif isinstance(payload, TrialEvent):
-            status[payload.trial_id] = STATUS_AFTER[type(payload)]
+    logged = _folded(log, connection, state.experiment_id, wanted)
     for trial_id in wanted:
-        trial = state.trials[trial_id]
-        # A trial that has ended stays so, and later news of its end does not say how it ended.
-        by_log = status.get(trial_id, "unknown")
-        if by_log == "running" and state.registered.finished_at is not None:
-            by_log = "stopped"
-        if by_log != trial.status and not (trial.has_ended and by_log not in {"running", "paused"}):
-            raise _diverged(state, f"trial {trial_id} is {trial.status} by its row, and {by_log} by the log")
-        for uri in state.trial_uris.get(trial_id, []):
-            if (trial_id, uri) not in saved:
-                raise _diverged(state, f"checkpoint {uri} is trial {trial_id}'s by its row, and the log knows of none")
-            _require_pin_as_logged(state, uri, is_pinned=pinned.get(uri, False))
+        _require_same_trial(state, trial_id, logged.trials.get(trial_id))
+        for uri in (*state.trial_uris.get(trial_id, []), *logged.trial_uris.get(trial_id, [])):
+            _require_same_checkpoint(state, trial_id, uri, logged.checkpoints.get(uri))
 
 
-def _require_pin_as_logged(state: ExperimentState, uri: str, *, is_pinned: bool) -> None:
-    if state.checkpoints[uri].pinned != is_pinned:
-        by_row = "pinned" if state.checkpoints[uri].pinned else "not pinned"
-        raise _diverged(state, f"checkpoint {uri} is {by_row} by its row, and the log says otherwise")
+def _folded(log: EventLog, connection: Connection, experiment_id: str, trial_ids: Sequence[str]) -> ExperimentState:
+    """Fold trials' own events, without their reports: what is compared depends on nothing else."""
+    found = [
+        *log.of_no_trial(connection, experiment_id),
+        *log.of_trials(connection, experiment_id, trial_ids, _TYPES),
+    ]
+    state = ExperimentState(experiment_id)
+    for event in sorted(found, key=lambda one: one.position):
+        state.position = event.position - 1
+        fold_experiment(state, event)
+    return state
+
+
+def _require_same_trial(state: ExperimentState, trial_id: str, logged: Trial | None) -> None:
+    trial = state.trials[trial_id]
+    by_log = "unknown" if logged is None else logged.status
+    if logged is None or trial.status != by_log:
+        raise _diverged(state, f"trial {trial_id} is {trial.status} by its row, and {by_log} by the log")
+    if trial.promised_uri != logged.promised_uri:
+        by_row, promised = (one.promised_uri or "nothing" for one in (trial, logged))
+        raise _diverged(state, f"trial {trial_id} was promised {by_row} by its row, and {promised} by the log")
+
+
+def _require_same_checkpoint(state: ExperimentState, trial_id: str, uri: str, logged: Checkpoint | None) -> None:
+    checkpoint = state.checkpoints.get(uri)
+    if logged is None:
+        raise _diverged(state, f"checkpoint {uri} is trial {trial_id}'s by its row, and the log knows of none")
+    if checkpoint is None:
+        raise _diverged(state, f"checkpoint {uri} of trial {trial_id} has no row, and is {logged.state} by the log")
+    for field in fields(Checkpoint):
+        by_row, by_log = getattr(checkpoint, field.name), getattr(logged, field.name)
+        if by_row != by_log:
+            raise _diverged(state, f"{field.name} of checkpoint {uri} is {by_row} by its row, and {by_log} by the log")
 
 
 def _diverged(state: ExperimentState, reason: str) -> ProjectionDiverged:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from quota.domain.events import CheckpointPinned, CheckpointUnpinned, ExperimentRegistered, SweepFinished
+from quota.domain.events import CheckpointPinned, CheckpointUnpinned, ExperimentRegistered, SweepFinished, TrialPaused
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import ClockJumped, StateRefused
 from quota.eventlog.clock_watch import ClockWatch, system_uptime
@@ -67,7 +67,7 @@ def test_a_row_that_was_changed_takes_no_pinned_checkpoint(sweeps: Sweeps, datab
         connection.execute(text("UPDATE checkpoints SET pinned = FALSE"))
     with another_process(sweeps, database_url) as others:
         report = others.sweep(AT_ONCE)
-        assert f"checkpoint {uri_of('2')} is not pinned by its row" in report.untrusted["x"]
+        assert f"pinned of checkpoint {uri_of('2')} is False by its row, and True by the log" in report.untrusted["x"]
     assert sweeps.store.contents(uri_of("2")) is not None
 
 
@@ -81,6 +81,54 @@ def test_a_row_that_was_changed_takes_nothing_that_nobody_has_saved(sweeps: Swee
         report = others.sweep(AT_ONCE)
         assert f"checkpoint {other} is trial 2's by its row, and the log knows of none" in report.untrusted["x"]
     assert sweeps.store.contents(other) is not None
+
+
+@pytest.mark.parametrize("promised", [None, uri_of("2", "-b")])
+def test_a_row_that_was_changed_takes_no_promised_checkpoint_for_superseded(
+    sweeps: Sweeps, database_url: str, promised: str | None
+) -> None:
+    sweeps.resume("2")
+    sweeps.save("2", "-b", resource=2)
+    sweeps.services.queries.catch_up(["x"])
+    with sweeps.services.database.write() as connection:
+        connection.execute(text("UPDATE trials SET promised_uri = :uri WHERE trial_id = '2'"), {"uri": promised})
+    with another_process(sweeps, database_url) as others:
+        report = others.sweep(AT_ONCE)
+        said = f"trial 2 was promised {promised or 'nothing'} by its row, and {uri_of('2')} by the log"
+        assert said in report.untrusted["x"]
+    assert sweeps.store.contents(uri_of("2")) is not None
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("saved_at", "'2027-01-01T00:00:00.000000Z'"), ("saved_position", "saved_position + 1")]
+)
+def test_a_row_that_was_changed_takes_nothing_that_was_saved_otherwise(
+    sweeps: Sweeps, database_url: str, column: str, value: str
+) -> None:
+    sweeps.services.queries.catch_up(["x"])
+    with sweeps.services.database.write() as connection:
+        connection.execute(text(f"UPDATE checkpoints SET {column} = {value} WHERE trial_id = '2'"))
+    with another_process(sweeps, database_url) as others:
+        report = others.sweep(AT_ONCE)
+        assert f"{column} of checkpoint {uri_of('2')} is " in report.untrusted["x"]
+    assert sweeps.store.contents(uri_of("2")) is not None
+
+
+def test_a_checkpoint_whose_row_is_gone_takes_none_of_its_trial(sweeps: Sweeps, database_url: str) -> None:
+    sweeps.resume("2")
+    sweeps.save("2", "-b", resource=2)
+    sweeps.send(TrialPaused(trial_id="2", level=3, metric=9.0))
+    sweeps.services.queries.catch_up(["x"])
+    with sweeps.services.database.write() as connection:
+        connection.execute(text("DELETE FROM checkpoints WHERE uri = :uri"), {"uri": uri_of("2", "-b")})
+        connection.execute(text("UPDATE trials SET stored_checkpoints = 1 WHERE trial_id = '2'"))
+        connection.execute(text("UPDATE checkpoints SET pinned = TRUE WHERE trial_id = '1'"))
+    with another_process(sweeps, database_url) as others:
+        report = others.sweep(AT_ONCE)
+        assert (
+            f"checkpoint {uri_of('2', '-b')} of trial 2 has no row, and is stored by the log" in report.untrusted["x"]
+        )
+    assert sweeps.store.contents(uri_of("2")) is not None
 
 
 def test_an_experiment_that_cannot_be_trusted_keeps_no_other_from_being_swept(

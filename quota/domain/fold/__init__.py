@@ -12,7 +12,8 @@ from quota.domain.fold.evictions import HANDLERS as EVICTION_HANDLERS
 from quota.domain.fold.timing import time_flag
 from quota.domain.fold.trials import HANDLERS as TRIAL_HANDLERS
 
-_HANDLERS = TRIAL_HANDLERS | CHECKPOINT_HANDLERS | EVICTION_HANDLERS
+HANDLERS = TRIAL_HANDLERS | CHECKPOINT_HANDLERS | EVICTION_HANDLERS
+"""What each event of an experiment's stream does."""
 
 
 def fold_experiment(state: ExperimentState, event: RecordedEvent) -> None:
@@ -29,4 +30,4 @@ def fold_experiment(state: ExperimentState, event: RecordedEvent) -> None:
     flag = time_flag(state, event)
     if flag is not None:
         state.touched.flags.append((event.position, flag))
-    _HANDLERS[type(event.payload)](state, event, event.payload)
+    HANDLERS[type(event.payload)](state, event, event.payload)
