@@ -213,6 +213,23 @@ class LinkingStore(Protocol):
 
 
 @runtime_checkable
+class BeholdingStore(Protocol):
+    """What a store offers besides where file systems may be mounted below its root."""
+
+    def behold(self, uri: str) -> Manifest:
+        """List what lies at `uri`, also where that is on another file system, which `manifest` refuses.
+
+        Nothing of that may be deleted, and by `manifest` nothing is.
+
+        Raises:
+            PathRefused: as in `CheckpointReader.manifest`, for any other reason.
+            CheckpointGone: there is nothing at `uri`.
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
+
+@runtime_checkable
 class UsableStore(Protocol):
     """What a store offers besides where it can tell beforehand whether this process may move anything in it."""
 

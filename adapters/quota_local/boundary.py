@@ -57,6 +57,11 @@ class Boundary:
             reason = "it is a mount point or on another file system than the store's root"
             raise PathRefused(subject, "path", path, f"{reason}; make it a store of its own, or unmount it")
 
+    @property
+    def lifted(self) -> LiftedBoundary:
+        """The same for who only looks: mounts end nothing."""
+        return LiftedBoundary(device=self.device, mount=self.mount, trash=self.trash, sacred=self.sacred)
+
     def check_on_the_way(self, subject: str, path: str, fd: int, status: os.stat_result) -> None:
         """Refuse a directory that leads out of the store, or into its trash under another name.
 
@@ -95,3 +100,11 @@ class Boundary:
         what = self.sacred.get(identity(status))
         if what is not None:
             raise PathRefused(subject, "path", path, f"it is {what}; keep it apart from checkpoints")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiftedBoundary(Boundary):
+    """A store's boundary that takes in what is mounted below the root."""
+
+    def check_file_system(self, subject: str, path: str, status: os.stat_result, mount: int | None) -> None:
+        """Refuse nothing."""

@@ -98,6 +98,22 @@ class LocalStore:
         with failures_named(self._uri, f"follow {uri}"):
             return self._places.of(uri)
 
+    def behold(self, uri: str) -> Manifest:
+        """List what lies at `uri`, also where that is on a file system that is mounted below the root.
+
+        Raises:
+            PathRefused: as in `manifest`, but for mounts.
+            CheckpointGone: there is nothing at `uri`.
+            CheckpointChanged: it was written to while it was listed.
+            StoreError: the store cannot be reached or read.
+        """
+        components = self._root.locate(uri)
+        subject = f"checkpoint {uri}"
+        with failures_named(self._uri, f"look at {uri}"), self._root.opened() as opened:
+            root = replace(opened, boundary=opened.boundary.lifted)
+            with parent_of(root.fd, components, root.boundary, subject) as parent_fd:
+                return manifest_of(_found(root, parent_fd, components[-1], subject))
+
     def links(self, uri: str) -> frozenset[str]:
         """Return where the symbolic links in the checkpoint at `uri` lead, and which links they lead through.
 

@@ -19,7 +19,7 @@ from quota.domain.reconciliation import Comparison, Expected, Orphan, StoredItem
 from quota.errors import CheckpointGone, LogCorrupt, PathRefused, ProjectionDiverged, StoreError
 from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.eventlog.locations import lies_below, overlapping_locations
-from quota.ports import CheckpointStore
+from quota.ports import BeholdingStore, CheckpointStore
 from quota.projections.catching_up import CatchUp
 from quota.projections.projector import LockedExperiment, Projector
 from quota.projections.tables import checkpoints, decisions
@@ -61,6 +61,7 @@ class ReconcileRun:
         """
         store, root = self.stores.at(self.root), parse_location(self.root)
         comparison = Comparison(root, self._expected())
+        hiding: list[str] = []
         with closing(store.survey()) as items:
             for item in items:
                 if self.watcher.should_stop():
@@ -68,6 +69,7 @@ class ReconcileRun:
                 self._count(item)
                 if item.problem is not None:
                     uri = root.spell_below(item.path)
+                    hiding.append(f"{uri.removesuffix('/')}/")
                     self.watcher.found(Finding(kind="not_looked_into", uri=uri, note=item.problem))
                 self._tell_orphan(comparison.take(item))
         self._tell_orphan(comparison.close())
@@ -75,6 +77,8 @@ class ReconcileRun:
         differing: dict[str, list[Expected]] = defaultdict(list)
         for one in comparison.expected:
             self.report.checkpoints += 1
+            if one.state == "missing" and not one.is_found and _lies_below(one.uri, hiding):
+                one.is_found = _is_beheld(one.uri, store)
             if one.is_absent or one.has_turned_up or one.has_another_size:
                 differing[one.experiment_id].append(one)
         self.aliases.refresh()
@@ -125,7 +129,7 @@ class ReconcileRun:
             logged_bytes=one.size_bytes,
         )
         try:
-            manifest = looked_at(store, one.uri, one.size_bytes)
+            manifest = _seen(one, store)
             if one.has_turned_up:
                 name = Name(one.experiment_id, one.trial_id, one.uri)
                 self.aliases.require_none(name, one.uri, self.root, store)
@@ -218,6 +222,34 @@ class ReconcileRun:
                 if claim_id not in known:
                     uri = root.spell_below(f"{TRASH_NAME}/{claim_id}".encode())
                     self.watcher.found(Finding(kind="orphan_in_trash", uri=uri))
+
+
+def _lies_below(uri: str, places: Sequence[str]) -> bool:
+    return any(parse_location(uri).key.startswith(place) for place in places)
+
+
+def _is_beheld(uri: str, store: CheckpointStore) -> bool:
+    """Tell whether something lies at a place which is behind what the store does not look into."""
+    if not isinstance(store, BeholdingStore):
+        return False
+    try:
+        store.behold(uri)
+    except (StoreError, PathRefused):
+        return False
+    return True
+
+
+def _seen(one: Expected, store: CheckpointStore) -> Manifest:
+    """Return what lies at a checkpoint's place.
+
+    What was missing while its file system was not mounted is there again, though nothing may ever be deleted on it.
+    """
+    try:
+        return looked_at(store, one.uri, one.size_bytes)
+    except PathRefused:
+        if not (one.has_turned_up and isinstance(store, BeholdingStore)):
+            raise
+        return store.behold(one.uri)
 
 
 def _otherness(one: Expected, manifest: Manifest) -> str | None:

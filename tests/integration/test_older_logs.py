@@ -37,7 +37,8 @@ def medium(request: pytest.FixtureRequest, tmp_path: Path) -> Medium:
         return LocalMedium(tmp_path / "disk")
     request.getfixturevalue("s3_environment")
     buckets = request.getfixturevalue("s3_buckets")
-    return S3Medium(request.getfixturevalue("s3_server"), buckets["unversioned"], f"{tmp_path.name}/")
+    server = request.getfixturevalue("s3_server")
+    return S3Medium(server, "unversioned", buckets["unversioned"], f"{tmp_path.name}/")
 
 
 @dataclass
