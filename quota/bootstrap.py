@@ -87,6 +87,7 @@ def sweep_order(settings: Settings, parameters: PolicyParameters) -> SweepOrder:
         lease_term=settings.lease_term,
         most_evictions=settings.most_evictions,
         most_evicted_bytes=settings.most_evicted_bytes,
+        clock_tolerance=settings.clock_tolerance,
     )
 
 

@@ -23,6 +23,7 @@ from pydantic_settings import (
 )
 
 from quota.domain.identifiers import id_problem
+from quota.domain.manifest import CLOCKS_APART
 from quota.domain.quantities import parse_size
 from quota.errors import SettingsRefused
 
@@ -37,6 +38,7 @@ LONGEST = timedelta(days=36_500)
 """Beyond this a time that is added to today's leaves the calendar."""
 
 _LONGEST_JITTER = timedelta(hours=1)
+_LONGEST_TOLERANCE = timedelta(days=1)
 
 _DURATION = re.compile(r"(?P<amount>[0-9]+(?:\.[0-9]+)?)\s*(?P<unit>[smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
@@ -103,6 +105,7 @@ class Settings(BaseSettings):
         most_evictions: After how many evictions a sweep leaves the rest to the next one.
         most_evicted_bytes: After how many bytes it does.
         orphans_older_than: From which age on what belongs to no checkpoint is taken for an orphan.
+        clock_tolerance: How much later than it was saved a checkpoint may seem written and still be evicted.
         lease_term: After how long another sweeper takes over from one that says nothing.
         sweep_schedule: When the daemon sweeps: an interval such as `1m`, or five fields as in a crontab, in UTC.
         purge_schedule: When it deletes what is due in the trash; a sweep does so too.
@@ -133,6 +136,9 @@ class Settings(BaseSettings):
     lease_term: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(seconds=1), le=LONGEST)] = (
         timedelta(minutes=1)
     )
+    clock_tolerance: Annotated[
+        timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=_LONGEST_TOLERANCE)
+    ] = CLOCKS_APART
     sweep_schedule: str = "1m"
     purge_schedule: str = "5m"
     reconcile_schedule: str = "1d"

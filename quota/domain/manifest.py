@@ -43,9 +43,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     entries: tuple[ManifestEntry, ...] = ()
     modified_at: datetime | None = None
 
-    def written_after(self, moment: datetime) -> bool:
-        """Tell whether anything in it was written after `moment`, which another clock told."""
-        return self.modified_at is not None and self.modified_at > moment + CLOCKS_APART
+    def written_after(self, moment: datetime, tolerance: timedelta = CLOCKS_APART) -> bool:
+        """Tell whether anything in it was written after `moment`, which another clock told.
+
+        Args:
+            moment: The time.
+            tolerance: How far the store's clock may be ahead of that one.
+        """
+        return self.modified_at is not None and self.modified_at > moment + tolerance
 
     @property
     def size_bytes(self) -> int:

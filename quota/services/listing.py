@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import timedelta
 
 from quota.domain.manifest import LARGEST_BYTES, Manifest
 from quota.domain.plan import Obstacle, Plan
@@ -69,6 +69,7 @@ class Lister:
         aliases: Says what else may lie at the same place.
         should_stop: Whether to look at no more of them.
         left_alone: Is told why a paused trial's checkpoint is left where it is.
+        clock_tolerance: How much later than it was saved a checkpoint may seem written and still be evicted.
     """
 
     def __init__(
@@ -78,12 +79,14 @@ class Lister:
         aliases: Aliases,
         should_stop: Callable[[], bool],
         left_alone: list[str],
+        clock_tolerance: timedelta,
     ) -> None:
         self._stores = stores
         self._lease = lease
         self._aliases = aliases
         self._should_stop = should_stop
         self._left_alone = left_alone
+        self._clock_tolerance = clock_tolerance
         self._in_use: set[str] = set()
         self._linked: set[str] = set()
         self._found: dict[tuple[str, int], Manifest] = {}
@@ -145,7 +148,7 @@ class Lister:
             self._stores.note_refusal(root, error)
         else:
             self._stores.note_answer(root)
-            if is_in_use(manifest, candidate.saved_at):
+            if self._is_in_use(candidate, manifest):
                 self._in_use.add(uri)
                 # A trial that runs writes to the places of its older ones in turn, and then all is as it should be.
                 if candidate.reason == "paused":
@@ -155,6 +158,15 @@ class Lister:
             else:
                 self._found[uri, candidate.saved_position] = manifest
                 listing.found.append(Listed(candidate, place, manifest))
+
+    def _is_in_use(self, candidate: Candidate, manifest: Manifest) -> bool:
+        """Tell whether somebody has written to a checkpoint's place since it was saved, as far as the log knows.
+
+        Trials that keep a few checkpoints write to the places of the oldest in turn, and a superseded one's place may
+        by now be that of its successor under another name. A trial that the log calls paused may run again: its events
+        may be on their way, or the log may be an older copy of another one.
+        """
+        return manifest.written_after(candidate.saved_at, self._clock_tolerance)
 
     def _manifest(self, candidate: Candidate, store: CheckpointReader) -> Manifest:
         known = self._found.get((candidate.uri, candidate.saved_position))
@@ -211,15 +223,5 @@ def _why_in_use(candidate: Candidate, manifest: Manifest) -> str:
         f"checkpoint {candidate.uri}: it was written to at {manifest.modified_at}, by its store's clock, though trial "
         f"{candidate.trial_id} is paused and saved it at {candidate.saved_at}; either the trial runs again and its "
         "events are on their way, or this database is an older copy, or the two clocks differ: let the trial's events "
-        "in, or send checkpoint_saved again"
+        "in, send checkpoint_saved again, or raise the setting clock_tolerance"
     )
-
-
-def is_in_use(manifest: Manifest, saved_at: datetime) -> bool:
-    """Tell whether somebody has written to a checkpoint's place since it was saved, as far as the log knows.
-
-    Trials that keep a few checkpoints write to the places of the oldest in turn, and a superseded one's place may by
-    now be that of its successor under another name. A trial that the log calls paused may run again: its events may be
-    on their way, or the log may be an older copy of another one.
-    """
-    return manifest.written_after(saved_at)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from quota.domain.events import PolicyParameters
+from quota.domain.manifest import CLOCKS_APART
 from quota.domain.plan import HeldBack, Plan
 from quota.services.tally import Tally
 
@@ -70,6 +71,7 @@ class SweepOrder:
         most_evictions: After how many evictions the rest is left to the next sweep.
         most_evicted_bytes: After how many bytes it is.
         retry_forbidden: Whether to try again to delete what a store had to keep.
+        clock_tolerance: How much later than it was saved a checkpoint may seem written and still be evicted.
     """
 
     parameters: PolicyParameters
@@ -78,6 +80,7 @@ class SweepOrder:
     most_evictions: int = 10_000
     most_evicted_bytes: int = 10**13
     retry_forbidden: bool = False
+    clock_tolerance: timedelta = CLOCKS_APART
 
 
 def never() -> bool:

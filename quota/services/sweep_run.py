@@ -18,7 +18,6 @@ from quota.domain.events import (
 )
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
-from quota.domain.manifest import Manifest
 from quota.domain.parts import parts
 from quota.domain.plan import Plan, plan_experiment
 from quota.domain.policies import Candidate
@@ -29,7 +28,7 @@ from quota.services.appending import Appender
 from quota.services.fencing import FencedStreams
 from quota.services.healing import Healer
 from quota.services.ids import new_id
-from quota.services.listing import Listed, Lister, is_in_use
+from quota.services.listing import Listed, Lister
 from quota.services.purging import Purger
 from quota.services.rescuing import Rescuer
 from quota.services.settling import Settler
@@ -293,7 +292,7 @@ class SweepRun:
         """Return the decision, if what was planned and listed without the lock still holds under it."""
         candidate = listed.candidate
         root = self.stores.root_of(candidate.uri)
-        if root is None or not _may_be_claimed(state, plan, candidate, listed.manifest):
+        if root is None or not _may_be_claimed(state, plan, candidate):
             return None
         return EvictionDecided(
             decision_id=new_id(),
@@ -345,7 +344,7 @@ def _objection(state: ExperimentState, candidate: Candidate) -> CancelReason | N
     return objection(state, candidate.uri, candidate.saved_position, candidate.reason)
 
 
-def _may_be_claimed(state: ExperimentState, plan: Plan, candidate: Candidate, manifest: Manifest) -> bool:
+def _may_be_claimed(state: ExperimentState, plan: Plan, candidate: Candidate) -> bool:
     """Tell whether a candidate may still be evicted.
 
     What its trial has saved since the plan was made has not been compared with it: it may be the same place.
@@ -356,5 +355,4 @@ def _may_be_claimed(state: ExperimentState, plan: Plan, candidate: Candidate, ma
         checkpoint.state == "stored"
         and all(one.saved_position <= plan.state_position for one in own)
         and _objection(state, candidate) is None
-        and not is_in_use(manifest, checkpoint.saved_at)
     )

@@ -167,7 +167,7 @@ class Sweeper:
                 trash_keeper=TrashKeeper(decisions),
                 stores=stores,
                 chains=self._chains,
-                lister=Lister(stores, lease, aliases, should_stop, report.left_alone),
+                lister=Lister(stores, lease, aliases, should_stop, report.left_alone, order.clock_tolerance),
                 rescuer=self._rescuer,
                 healer=Healer(self._database, streams, stores),
                 order=order,

@@ -150,13 +150,20 @@ def test_what_was_left_alone_goes_once_its_trial_has_saved_it_again(deployment: 
     assert deployment.medium.read(deployment.uri("2")) == {"number": 1}
 
 
+def test_how_far_clocks_may_be_apart_is_for_the_operator_to_say(deployment: Deployment) -> None:
+    deployment.prepare("1", "2")
+    assert deployment.sweep(replace(AT_ONCE, clock_tolerance=timedelta(minutes=59))).tally.decided == 0
+    assert deployment.sweep(replace(AT_ONCE, clock_tolerance=timedelta(minutes=61))).tally.purged == 1
+    assert deployment.medium.read(deployment.uri("1")) is None
+
+
 def paused_and_copied(deployment: Deployment, copied: Callable[[], Deployment]) -> tuple[Deployment, str]:
     """Evict the first one of three paused trials, copy the database, and evict the second one by the original.
 
     Returns:
         The older copy, and the id of the first decision.
     """
-    deployment.told_at = datetime.now(UTC)
+    deployment.told_at = datetime.now(UTC) + timedelta(minutes=1)
     deployment.prepare("1", "2", "3")
     deployment.limit(2)
     assert deployment.sweep().tally.evicted == 1
