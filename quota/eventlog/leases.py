@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from time import monotonic
+from math import inf
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, select, text, update
@@ -19,6 +20,17 @@ from quota.eventlog.processes import has_ended, this_process
 from quota.eventlog.tables import leases
 
 T = TypeVar("T")
+
+_LOOK_SECONDS = 1.0
+"""How often it is looked whether the transaction is still there under which something takes long."""
+
+
+def seconds_up() -> float:
+    """Return for how many seconds the host has been up, suspended or not: leases run out meanwhile."""
+    try:
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    except (OSError, AttributeError):
+        return time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +60,31 @@ class Lease:
         name: Its name.
         token: The fencing token that it was acquired with.
         term: For how long each renewal holds.
+        asked_at: When it was acquired, by `seconds_up`, or somewhat before.
     """
 
-    def __init__(self, database: Database, name: str, token: int, term: timedelta) -> None:
+    def __init__(self, database: Database, name: str, token: int, term: timedelta, asked_at: float) -> None:
         self._database = database
         self._name = name
         self._token = token
         self._term = term
-        self._renewed = monotonic()
+        self._renewed = asked_at
         self._worker = ThreadPoolExecutor(1)
+
+    def require_unexpired(self) -> None:
+        """Check by this host's clock alone that nobody can have acquired the lease since it was last renewed.
+
+        This may be asked in any thread, and right before each step that must not be late: a process may be frozen
+        between any two.
+
+        Raises:
+            LeaseLost: the term is over since the last renewal was asked for, or the database could not be asked.
+        """
+        if seconds_up() >= self._renewed + self._term.total_seconds():
+            raise LeaseLost(
+                f"lease {self._name}: another process may have taken it, as this one could not renew it within "
+                f"{self._term}; what was begun is undone, or finished by the next sweep"
+            )
 
     def require(self, connection: Connection) -> None:
         """Renew the lease in the caller's transaction; nobody else acquires it before that ends.
@@ -67,6 +95,7 @@ class Lease:
         Raises:
             LeaseLost: another process has acquired it.
         """
+        asked_at = seconds_up()
         now = self._database.now(connection)
         mine = update(leases).where(leases.c.name == self._name, leases.c.token == self._token)
         if connection.execute(mine.values(expires_at=now + self._term)).rowcount != 1:
@@ -74,7 +103,7 @@ class Lease:
                 f"lease {self._name}: another process has taken it, as this one did not renew it within {self._term}; "
                 "what was begun is finished there"
             )
-        self._renewed = monotonic()
+        self._renewed = asked_at
         if not self._database.is_sqlite:
             milliseconds = int(self._term / timedelta(milliseconds=1))
             connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"))
@@ -82,7 +111,8 @@ class Lease:
     def keeping(self, work: Callable[[], T], connection: Connection | None = None) -> T:
         """Do something that may take longer than the term, and renew the lease meanwhile.
 
-        A process that is frozen renews nothing, so this does not keep anybody waiting for one.
+        A process that is frozen renews nothing, so this does not keep anybody waiting for one. Where the lease or the
+        transaction turns out to be gone, `require_unexpired` says so at once, so that `work` can end early.
 
         Args:
             work: What to do, in another thread; it uses no connection.
@@ -90,16 +120,26 @@ class Lease:
 
         Raises:
             LeaseLost: another process has acquired the lease; what `work` does was waited for all the same.
+            DatabaseUnavailable: the database went away, and the transaction's locks with it; likewise.
         """
         future = self._worker.submit(work)
         try:
             # Many that are short add up, so it is looked at for each of them whether the term is running out.
             self._keep_up(connection)
-            while not wait([future], timeout=self._term.total_seconds() / 3).done:
+            while not wait([future], timeout=min(self._term.total_seconds() / 3, _LOOK_SECONDS)).done:
+                self._look_at(connection)
                 self._keep_up(connection)
+        except BaseException:
+            self._renewed = -inf
+            raise
         finally:
             wait([future])
         return future.result()
+
+    def _look_at(self, connection: Connection | None) -> None:
+        """Make sure that the transaction is still there: without it others may have its locks by now."""
+        if connection is not None and not self._database.is_sqlite:
+            connection.execute(select(1))
 
     def _keep_up(self, connection: Connection | None) -> None:
         if connection is None:
@@ -108,7 +148,7 @@ class Lease:
             self.require(connection)
 
     def _is_running_out(self) -> bool:
-        return monotonic() - self._renewed >= self._term.total_seconds() / 3
+        return seconds_up() - self._renewed >= self._term.total_seconds() / 3
 
     def keep(self) -> None:
         """Renew the lease in a transaction of its own, if a third of its term has passed.
@@ -148,7 +188,8 @@ class Leases:
         Raises:
             LeaseHeld: another process holds it, and has neither let it expire nor ended on this host.
         """
-        lease = Lease(self._database, name, self._acquired(name, term), term)
+        asked_at = seconds_up()
+        lease = Lease(self._database, name, self._acquired(name, term), term, asked_at)
         try:
             yield lease
         finally:

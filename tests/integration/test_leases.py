@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import pairwise
-from threading import Semaphore
+from threading import Event, Semaphore
 from typing import TYPE_CHECKING
 
 import pytest
@@ -30,7 +30,7 @@ from support import create_schema, services_over
 from sweeps import AT_ONCE, Killed, Sweeps, killing, refusing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -324,7 +324,7 @@ def test_the_command_line_leaves_a_sweep_that_runs_alone(
 
 def test_what_is_short_adds_up_and_is_waited_for_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     moment = [0.0]
-    monkeypatch.setattr("quota.eventlog.leases.monotonic", lambda: moment[0])
+    monkeypatch.setattr("quota.eventlog.leases.seconds_up", lambda: moment[0])
     renewed: list[float] = []
     require = Lease.require
 
@@ -340,6 +340,64 @@ def test_what_is_short_adds_up_and_is_waited_for_too(database: Database, monkeyp
         for _ in range(8):
             lease.keeping(work, connection)
     assert all(later - earlier < TERM.total_seconds() for earlier, later in pairwise([0.0, *renewed, moment[0]]))
+
+
+def test_a_lease_expires_by_this_hosts_clock_from_before_it_was_renewed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = [0.0]
+    monkeypatch.setattr("quota.eventlog.leases.seconds_up", lambda: moment[0])
+    with Leases(database, "one").held("sweep", TERM) as lease:
+        now = database.now
+
+        def slow(connection: Connection) -> datetime:
+            # The answer to a renewal takes its time.
+            moment[0] += 20
+            return now(connection)
+
+        with database.write() as connection:
+            monkeypatch.setattr(database, "now", slow)
+            lease.require(connection)
+            monkeypatch.setattr(database, "now", now)
+        moment[0] = TERM.total_seconds() - 1
+        lease.require_unexpired()
+        moment[0] = TERM.total_seconds()
+        with pytest.raises(LeaseLost, match="another process may have taken it"):
+            lease.require_unexpired()
+        with database.write() as connection:
+            lease.require(connection)
+        lease.require_unexpired()
+
+
+def test_what_works_under_a_transaction_that_is_gone_is_told_so_at_once(postgresql_url: str) -> None:
+    create_schema(postgresql_url)
+    told: list[LeaseLost] = []
+
+    def work() -> None:
+        with closing(Database(postgresql_url)) as other, other.write() as connection:
+            ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            connection.execute(text(f"{ended} WHERE datname = current_database() AND pid <> pg_backend_pid()"))
+        pause = Event()
+        for _ in range(600):
+            try:
+                lease.require_unexpired()
+            except LeaseLost as lost:
+                told.append(lost)
+                return
+            pause.wait(0.1)
+
+    def keep_through(work: Callable[[], None]) -> None:
+        with database.write() as connection:
+            lease.require(connection)
+            lease.keeping(work, connection)
+
+    with (
+        closing(Database(postgresql_url)) as database,
+        Leases(database, "one").held("sweep", timedelta(hours=1)) as lease,
+    ):
+        with pytest.raises(DatabaseUnavailable):
+            keep_through(work)
+        assert len(told) == 1
 
 
 def test_what_takes_longer_than_the_term_is_waited_for(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
