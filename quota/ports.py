@@ -6,7 +6,7 @@ Stores are found through the entry-point group `quota.stores`: its name is a URI
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -239,6 +239,39 @@ class UsableStore(Protocol):
         Raises:
             PathRefused: the trash is none that the store may use.
             StoreError: it may not; the message names the path.
+        """
+        ...
+
+
+@runtime_checkable
+class DistantStore(Protocol):
+    """What a store offers besides where a move takes many requests, and each may be carried out after it was given up.
+
+    A process may be frozen between two of them, and a server may do late what nobody waits for any more. So a claim
+    whose deletions are not known to have ended is kept after it was undone: then `restore` brings back what they still
+    take away, and returns False where that is nothing.
+    """
+
+    def fence(self, require: Callable[[], None]) -> None:
+        """From now on call `require` before each request of `trash` and `purge` that changes anything.
+
+        What it raises ends the call; what undoes a move is requested all the same.
+        """
+        ...
+
+    def unsettled(self) -> frozenset[str]:
+        """List the claims whose restore was begun, and may have been cut off.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
+    def release(self, uri: str, claim_id: str) -> None:
+        """Forget a claim that was undone and is kept, with its copies. What lies at `uri` is left alone.
+
+        Raises:
+            StoreError: the trash holds it (again); or the store refused or failed.
         """
         ...
 

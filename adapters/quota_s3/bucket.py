@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -254,7 +254,7 @@ class Bucket:
         moment before.
 
         Returns:
-            False where something else lies there, or nothing.
+            Whether the server may still do it: it was asked more than once, and answered once.
 
         Raises:
             StoreError: it cannot be deleted.
@@ -265,16 +265,21 @@ class Bucket:
         with failures_named(self.name, item.key, "delete it (s3:DeleteObject)"):
             try:
                 if self.supports("DeleteObject", "IfMatch"):
-                    self.client.delete_object(Bucket=self.name, Key=item.key, IfMatch=f'"{item.etag}"')
-                    return True
+                    answer = self.client.delete_object(Bucket=self.name, Key=item.key, IfMatch=f'"{item.etag}"')
+                    return not was_tried_once(answer["ResponseMetadata"])
             except ClientError as error:
                 code = code_of(error)
                 if code in _NOT_THE_SAME or code in _NOTHING:
-                    return False
+                    return not was_tried_once(error.response.get("ResponseMetadata", {}))
                 if code not in _NOT_IMPLEMENTED:
                     raise
-            self.client.delete_object(Bucket=self.name, Key=item.key)
-        return True
+            answer = self.client.delete_object(Bucket=self.name, Key=item.key)
+        return not was_tried_once(answer["ResponseMetadata"])
+
+
+def was_tried_once(metadata: Mapping[str, object]) -> bool:
+    """Tell whether botocore sent a request once: the server may have done each try, and told of the last one only."""
+    return metadata.get("RetryAttempts") == 0
 
 
 def is_nothing(code: str) -> bool:

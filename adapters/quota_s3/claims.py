@@ -22,8 +22,13 @@ State = Literal["begun", "copied", "moved", "restoring", "restored"]
 - `copied`: the trash holds copies of all of it, and its place some of the originals (without versions only).
 - `moved`: the trash holds it, and its place does not.
 - `restoring`: the trash holds all of it, and its place some copies (without versions only).
-- `restored`: its place holds all of it; what is left in the trash is to go (without versions only).
+- `restored`: its place holds all of it; what is left in the trash is to go, or to be kept for a while (without versions
+  only).
 """
+
+
+RESTORING = ".restoring"
+"""How the key of a sign ends that stands beside a claim in the trash."""
 
 
 class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -33,8 +38,8 @@ class ClaimEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         path: As in the manifest.
         size_bytes: As in the manifest.
         version: As in the manifest.
-        etag: What it was when the move began.
-        modified_at: When that had been written.
+        etag: What it was when the move began, or is since it was restored.
+        modified_at: When that was written.
         written_at: When it was written as the manifest has it, before it was ever restored.
         older_markers: Delete markers of its key that were there before, below the version.
         markers: Those that the claim's own deletes have put there since; None where that is not known, for a process
@@ -77,12 +82,16 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         kind: By which means it is moved.
         state: How far it has come.
         entries: What it consists of.
+        unanswered: Whether deletions that were requested of it may still be carried out: some were not answered, or the
+            process that made them may be frozen and go on. Then it is kept when it has been undone, until it is
+            released, for what is deleted late can be brought back by it alone.
     """
 
     uri: str
     kind: Literal["markers", "copies"]
     state: State
     entries: tuple[ClaimEntry, ...]
+    unanswered: bool = False
 
     @property
     def written_at(self) -> datetime | None:
@@ -112,6 +121,11 @@ class Place:
     def copies(self) -> str:
         """What the keys of the claim's copies begin with."""
         return f"{self.key}.d/"
+
+    @property
+    def sign(self) -> str:
+        """The key of the object that says that a restore of the claim was begun. No claim has a dot in its name."""
+        return f"{self.key}{RESTORING}"
 
     def find(self) -> Claim | None:
         """Read the claim; None where the trash has nothing of it.
@@ -148,13 +162,44 @@ class Place:
         self.bucket.write(self.key, msgspec.json.format(msgspec.json.encode(claim), indent=1))
         return claim
 
-    def forget(self) -> None:
-        """Remove the claim from the trash.
+    def put_up_sign(self) -> None:
+        """Let the trash's listing say that a restore of the claim was begun.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self.bucket.write(self.sign, b"")
+
+    def take_down_sign(self) -> None:
+        """Let the listing say so no longer.
 
         Raises:
             StoreError: it cannot be removed.
         """
-        erase(self.bucket, self.key, {self.key})
+        erase(self.bucket, self.sign, {self.sign})
+
+    def forget(self) -> None:
+        """Remove the claim from the trash, and its sign.
+
+        Raises:
+            StoreError: it cannot be removed.
+        """
+        erase(self.bucket, self.key, {self.key, self.sign})
+
+
+def unanswered(claim: Claim) -> Claim:
+    """Return the claim as one of which deletions may still be carried out."""
+    return msgspec.structs.replace(claim, unanswered=True)
+
+
+def taken_up(claim: Claim) -> Claim:
+    """Return a claim that another process has begun to move or restore: it may be frozen, and go on.
+
+    Where each delete marker is noted, a restore was cut off, and all that the move has requested was answered.
+    """
+    if claim.kind == "markers" and all(entry.markers is not None for entry in claim.entries):
+        return claim
+    return unanswered(claim)
 
 
 def advanced(claim: Claim, state: State, entries: tuple[ClaimEntry, ...] | None = None) -> Claim:

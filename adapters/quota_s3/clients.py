@@ -13,6 +13,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader
 
 from quota.errors import StoreError
+from quota_s3.fencing import require_leave
 from quota_s3.parallel import WORKERS
 from quota_s3.settings import BucketSettings
 
@@ -44,6 +45,7 @@ def make_client(bucket: str, settings: BucketSettings) -> S3Client:
     except (BotoCoreError, ValueError) as error:
         advice = "set QUOTA_S3_ENDPOINT_URL and QUOTA_S3_REGION, or what boto3 reads (AWS_REGION, ~/.aws/config)"
         raise StoreError(f"bucket {bucket}: no client can be made: {error}; {advice}") from error
+    client.meta.events.register("before-send.s3", require_leave)
     owner = settings.expected_owner
     if owner is not None:
         client.meta.events.register("before-parameter-build.s3", _OwnerNamed(owner))

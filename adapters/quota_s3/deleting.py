@@ -11,20 +11,17 @@ from typing import TYPE_CHECKING
 from botocore.exceptions import ClientError
 
 from quota.errors import StoreError, shown
-from quota_s3.bucket import PAGE, Bucket, is_nothing
+from quota_s3.bucket import PAGE, Bucket, is_nothing, was_tried_once
 from quota_s3.failures import code_of, failures_named, refused
 from quota_s3.parallel import in_parallel
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import (
-        DeleteObjectsOutputTypeDef,
-        ObjectIdentifierTypeDef,
-        ResponseMetadataTypeDef,
-    )
+    from mypy_boto3_s3.type_defs import DeleteObjectsOutputTypeDef, ObjectIdentifierTypeDef
 
 _TASK = "delete it (s3:DeleteObject, s3:DeleteObjectVersion)"
 # Older servers insist on Content-MD5, where newer versions of botocore send another checksum.
 _ONE_BY_ONE = frozenset({"MissingContentMD5", "NotImplemented", "501"})
+_SERVER_FAILED = 500
 # Answers for single keys, which botocore does not retry; it does, with a pause, where a request is for one key only.
 _PASSING = frozenset({"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted", "503"})
 # XML cannot carry them, and what a server makes of them may be another key.
@@ -45,7 +42,8 @@ class Target:
 
 
 Markers = dict[str, str | None]
-"""The version ids of delete markers by key; None where a marker may have been put that the server did not tell of."""
+"""The version ids of delete markers by key: empty where the server put one and did not tell; None where it may still
+put one, for it was asked and did not answer."""
 
 
 def delete(bucket: Bucket, targets: Iterable[Target], markers: Markers | None = None) -> None:
@@ -82,21 +80,27 @@ def _delete_batch(bucket: Bucket, batch: Sequence[Target], markers: Markers) -> 
                 Bucket=bucket.name, Delete={"Objects": [_identifier(target) for target in batch], "Quiet": False}
             )
         except ClientError as error:
-            if code_of(error) in _ONE_BY_ONE:
+            if _is_refusal(error):
                 # It did none of it.
                 for key in marking:
                     del markers[key]
+            if code_of(error) in _ONE_BY_ONE:
                 return list(batch)
             raise
-    if _was_tried_once(answer["ResponseMetadata"]):
-        told = {done.get("Key", ""): done.get("DeleteMarkerVersionId") for done in answer.get("Deleted", [])}
+    if was_tried_once(answer["ResponseMetadata"]):
+        told = {done.get("Key", ""): done.get("DeleteMarkerVersionId") or "" for done in answer.get("Deleted", [])}
         markers.update({key: told[key] for key in marking if key in told})
+        for failed in answer.get("Errors", []):
+            if failed.get("Code", "") not in _PASSING and failed.get("Key") not in told:
+                markers.pop(failed.get("Key", ""), None)
     return _settled(bucket, batch, answer)
 
 
-def _was_tried_once(metadata: ResponseMetadataTypeDef) -> bool:
-    """Tell whether botocore sent a request once: the server may have done each try, and told of the last one only."""
-    return metadata.get("RetryAttempts") == 0
+def _is_refusal(error: ClientError) -> bool:
+    """Tell whether the server refused a request at the first try, and so did nothing of what it asked for."""
+    metadata = error.response.get("ResponseMetadata", {})
+    has_failed = metadata.get("HTTPStatusCode", _SERVER_FAILED) >= _SERVER_FAILED and code_of(error) not in _ONE_BY_ONE
+    return not has_failed and was_tried_once(metadata)
 
 
 def _identifier(target: Target) -> ObjectIdentifierTypeDef:
@@ -146,16 +150,25 @@ def _delete_one(bucket: Bucket, target: Target, markers: Markers) -> None:
     with failures_named(bucket.name, target.key, _TASK):
         try:
             if target.version_id is None:
-                is_first = target.key not in markers
-                markers[target.key] = None
-                answer = bucket.client.delete_object(Bucket=bucket.name, Key=target.key)
-                if is_first and _was_tried_once(answer["ResponseMetadata"]):
-                    markers[target.key] = answer.get("VersionId")
+                _mark_one(bucket, target.key, markers)
             else:
                 bucket.client.delete_object(Bucket=bucket.name, Key=target.key, VersionId=target.version_id)
         except ClientError as error:
             if not is_nothing(code_of(error)):
                 raise
+
+
+def _mark_one(bucket: Bucket, key: str, markers: Markers) -> None:
+    is_first = key not in markers
+    markers[key] = None
+    try:
+        answer = bucket.client.delete_object(Bucket=bucket.name, Key=key)
+    except ClientError as error:
+        if is_first and _is_refusal(error):
+            del markers[key]
+        raise
+    if is_first and was_tried_once(answer["ResponseMetadata"]):
+        markers[key] = answer.get("VersionId") or ""
 
 
 def erase(bucket: Bucket, prefix: str, keys: Container[str]) -> None:

@@ -2,6 +2,9 @@
 
 Delete markers free nothing. Each is put onto a key, not onto a version, so what a marker has hidden is looked at
 afterwards; if that is something else, the marker is taken away again.
+
+A marker that was asked for may be put when nobody waits for it any more. So where that can be, the claim is kept after
+it was undone, and tells then whose the marker is.
 """
 
 from __future__ import annotations
@@ -11,11 +14,12 @@ from contextlib import suppress
 import msgspec
 
 from quota.domain.manifest import Manifest
-from quota.errors import CheckpointChanged, StoreError, shown_paths
+from quota.errors import CheckpointChanged, QuotaError, StoreError, shown_paths
 from quota.ports import require_same
 from quota_s3.bucket import Bucket, Versioning
-from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths
+from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, taken_up, unanswered
 from quota_s3.deleting import Markers, Target, delete
+from quota_s3.fencing import undoing
 from quota_s3.listing import manifest_of
 from quota_s3.names import path_of
 from quota_s3.objects import NULL, visible_of
@@ -80,14 +84,31 @@ def hide(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
         view = look(place, prefix, claim)
         if not all(sight.is_moved for sight in view.sights):
             view = _hidden(place, prefix, subject, claim, view, put)
-    except StoreError:
+    except QuotaError:
         # Where not even that can be done, the claim stays as begun: the next call finishes or undoes it.
-        with suppress(StoreError):
+        with suppress(StoreError), undoing():
             _uncover(place, look(place, prefix, claim, put))
-            place.forget()
+            _end(place, unanswered(claim) if None in put.values() else claim)
         raise
+    if None in put.values():
+        claim = unanswered(claim)
     entries = tuple(msgspec.structs.replace(sight.entry, markers=sight.own_markers) for sight in view.sights)
-    return place.write(advanced(claim, "moved", entries))
+    return place.write(_unnoted(advanced(claim, "moved", entries)))
+
+
+def _unnoted(claim: Claim) -> Claim:
+    """Return the claim without what is known of its markers, if others of its own may be put."""
+    if not claim.unanswered:
+        return claim
+    return advanced(claim, claim.state, tuple(msgspec.structs.replace(entry, markers=None) for entry in claim.entries))
+
+
+def _end(place: Place, claim: Claim) -> None:
+    """Forget a claim that was undone; keep it where markers of its own may still be put."""
+    if claim.unanswered:
+        place.write(_unnoted(advanced(claim, "begun")))
+    else:
+        place.forget()
 
 
 def _hidden(place: Place, prefix: str, subject: str, claim: Claim, view: View, put: Markers) -> View:
@@ -164,22 +185,39 @@ def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
         CheckpointChanged: something else lies there, or somebody else has deleted it too.
         StoreError: the server refused or failed, or a version is gone.
     """
+    is_kept = claim.state == "begun" and claim.unanswered
+    if claim.state == "begun":
+        claim = _unnoted(taken_up(claim))
     view = look(place, prefix, claim)
     if claim.state == "begun" and _hides_nothing(view):
-        _give_up(place, view)
+        _delete_own_markers(place, view)
+        if not is_kept:
+            _end(place, claim)
         return False
     _require_restorable(subject, view)
-    if claim.state == "moved":
-        # From here on a part of it may be visible: no longer is it in the trash as a whole.
-        claim = place.write(advanced(claim, "begun"))
+    # From here on a part of it may be visible: no longer is it in the trash as a whole.
+    place.put_up_sign()
+    claim = place.write(advanced(claim, "begun"))
     _uncover(place, view)
     view = look(place, prefix, claim)
     unseen = [sight.entry.path for sight in view.sights if not sight.is_visible]
     if unseen or view.strangers:
         paths = shown_paths([*unseen, *view.strangers])
         raise CheckpointChanged(f"{subject}: it was written to while it was restored: {paths}; look at its versions")
-    place.forget()
+    if not claim.unanswered:
+        place.forget()
     return True
+
+
+def release(place: Place, claim: Claim) -> None:
+    """Forget a claim that was kept after it was undone. Its markers, if any, may be a later claim's, and stay.
+
+    Raises:
+        StoreError: it is moved; or the server refused or failed.
+    """
+    if claim.state != "begun" or not claim.unanswered:
+        raise StoreError(f"{place.subject}: it holds what is not at its place; restore it first")
+    place.forget()
 
 
 def _require_restorable(subject: str, view: View) -> None:

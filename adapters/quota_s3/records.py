@@ -7,6 +7,7 @@ checkpoint is the one that it was, as its manifest goes, the trash keeps a recor
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime
 
 import msgspec
@@ -14,7 +15,8 @@ import msgspec
 from quota.errors import StoreError, shown
 from quota_s3.bucket import Bucket
 from quota_s3.deleting import erase
-from quota_s3.objects import Item
+from quota_s3.names import key_of
+from quota_s3.objects import PLACEHOLDER_VERSION, Item
 from quota_s3.roots import Root
 
 
@@ -27,6 +29,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         modified_at: When it was copied back.
         version: What the manifest called the original.
         written_at: When the original was written.
+        is_kept: Whether its copy in the trash was kept, since it may still be deleted by who does not know of the
+            restore.
     """
 
     path: str
@@ -34,6 +38,7 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     modified_at: datetime
     version: str
     written_at: datetime
+    is_kept: bool = False
 
 
 class Record:
@@ -55,6 +60,22 @@ class Record:
         """Return when an object was written; when the original was, if it is what was copied back."""
         entry = self._of(path, item)
         return item.modified_at if entry is None else entry.written_at
+
+    def taken_away(self, prefix: str, items: Iterable[Item]) -> list[str]:
+        """Return the paths of what was restored with its copies kept, and is gone.
+
+        Args:
+            prefix: Of the checkpoint.
+            items: What lies there. Where any of it is something else, what is gone may have been replaced by it.
+        """
+        keys = {key_of(prefix, entry.path): entry for entry in self._entries.values()}
+        present = {item.key: item for item in items}
+        for key, item in present.items():
+            entry = keys.get(key)
+            if entry is None or not (item.is_placeholder or item.is_of(entry.etag, entry.modified_at)):
+                return []
+        gone = (entry for key, entry in keys.items() if key not in present)
+        return [entry.path for entry in gone if entry.is_kept and entry.version != PLACEHOLDER_VERSION]
 
     def _of(self, path: str, item: Item) -> Restored | None:
         entry = self._entries.get(path)

@@ -2,29 +2,31 @@
 
 Until the claim says that all is copied, nothing is deleted at the checkpoint's place; from then on an original is
 deleted only if it is still the one that was copied.
+
+A process that deletes originals may be frozen, and go on when the checkpoint was given back meanwhile; a server may
+carry out a request that nobody waits for any more. Few servers compare what they delete, and a copy back has the
+original's ETag. So where that can be, what is left of the originals is written anew, for whoever goes on looks at the
+time of each; and the copies are kept after they were copied back: what is deleted all the same is copied back again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 import msgspec
 
 from quota.domain.manifest import Manifest
-from quota.errors import CheckpointChanged, StoreError, shown_paths
+from quota.errors import CheckpointChanged, QuotaError, StoreError, shown_paths
 from quota.ports import require_same
-from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed
-from quota_s3.comparing import have_same_content
+from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed, manifest_entries, unanswered
+from quota_s3.copies import give_up, is_original, own_keys, require_copies
 from quota_s3.copying import copy
-from quota_s3.deleting import erase
+from quota_s3.fencing import undoing
 from quota_s3.listing import manifest_of
 from quota_s3.names import key_of, path_of
-from quota_s3.objects import Item
 from quota_s3.parallel import in_parallel
-from quota_s3.records import Restored, erase_record, read_record, write_record
-from quota_s3.uploads import abort_older_uploads, abort_uploads
+from quota_s3.records import erase_record, read_record
+from quota_s3.uploads import abort_older_uploads
 
 
 def begin(place: Place, prefix: str, subject: str, uri: str, manifest: Manifest) -> Claim:
@@ -66,25 +68,16 @@ def relocate(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
     if claim.state == "begun":
         try:
             claim = _copied(place, prefix, subject, claim)
-        except StoreError:
+            if place.find() is None:
+                raise StoreError(f"{place.subject}: another process has given it up meanwhile; nothing was deleted")
+        except QuotaError:
             # Where not even that can be done, the claim stays as begun: the next call finishes or undoes it.
-            with suppress(StoreError):
+            with suppress(StoreError), undoing():
                 give_up(place, claim)
             raise
         place.write(claim)
-    _require_copies(place, claim, whole=True)
+    require_copies(place, claim, whole=True)
     return _originals_deleted(place, prefix, claim)
-
-
-def give_up(place: Place, claim: Claim) -> None:
-    """Delete the copies, finished or not, and the claim.
-
-    Raises:
-        StoreError: the server refused or failed.
-    """
-    abort_uploads(place.bucket, place.copies)
-    erase(place.bucket, place.copies, keyed(claim, place.copies))
-    place.forget()
 
 
 def _copied(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
@@ -131,123 +124,32 @@ def _originals_deleted(place: Place, prefix: str, claim: Claim) -> Claim:
         # Only a restore that was cut off has put copies there; else equal content is a later checkpoint's. It may be
         # one here, too, where anything else lies beside it, for what a tuner writes anew is often equal in part: then
         # all of it stays.
-        own = present if len(_own(place, prefix, claim, present)) == len(present) else []
+        own = present if len(own_keys(place, prefix, claim, present)) == len(present) else []
     else:
         entries = keyed(claim, prefix)
-        own = [item for item in present if _is_original(entries, item)]
-    in_parallel(place.bucket.delete_if_same, own)
+        own = [item for item in present if is_original(entries, item)]
+    if any(in_parallel(place.bucket.delete_if_same, own)):
+        claim = unanswered(claim)
     erase_record(place.root, place.bucket, prefix)
     return place.write(advanced(claim, "moved"))
 
 
-def _is_original(entries: Mapping[str, ClaimEntry], item: Item) -> bool:
-    entry = entries.get(item.key)
-    return entry is not None and entry.is_original(item)
-
-
-def _own(place: Place, prefix: str, claim: Claim, present: Sequence[Item]) -> set[str]:
-    """Return the keys of what is an original, or has the content of the trash's copy of it.
-
-    A restore that was cut off may have copied what has another ETag than its copy in the trash: under some kinds of
-    encryption no two objects have the same. Nothing but its content tells then what it is.
-    """
-    entries = keyed(claim, prefix)
-    own = {item.key for item in present if _is_own(entries, item)}
-    if claim.state != "restoring":
-        return own
-
-    def is_copy(item: Item) -> bool:
-        entry = entries[item.key]
-        held_key = key_of(place.copies, entry.path)
-        held = replace(item, key=held_key, etag=entry.held_etag)
-        return have_same_content(place.bucket, item, held)
-
-    unsure = [item for item in present if item.key not in own and _may_be_copy(entries, item)]
-    copies = in_parallel(is_copy, unsure)
-    return own | {item.key for item, is_same in zip(unsure, copies, strict=True) if is_same}
-
-
-def _may_be_copy(entries: Mapping[str, ClaimEntry], item: Item) -> bool:
-    entry = entries.get(item.key)
-    return entry is not None and not entry.is_placeholder and item.size_bytes == entry.size_bytes
-
-
-def _is_own(entries: Mapping[str, ClaimEntry], item: Item) -> bool:
-    """Tell whether `item` is an original, or has the ETag of the trash's copy of it."""
-    entry = entries.get(item.key)
-    if entry is None:
-        return False
-    if entry.is_placeholder:
-        return item.is_placeholder
-    return entry.is_original(item) or (item.size_bytes == entry.size_bytes and item.etag == entry.held_etag)
-
-
-def put_back(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
-    """Copy the checkpoint back to its place, replacing nothing; then delete the copies, and the claim.
-
-    Returns:
-        False where the trash did not hold all of it; what it held was only copies of what lies at its place.
+def taken_again(place: Place, prefix: str, subject: str, claim: Claim, manifest: Manifest) -> Claim:
+    """Return a claim that was undone, and whose copies were kept, so that `relocate` goes on with it.
 
     Raises:
-        CheckpointChanged: something else lies there, or the trash holds something else.
+        CheckpointGone: there is nothing at the checkpoint's place.
+        CheckpointChanged: there is something else.
+        PathRefused: there is something that no checkpoint may hold.
         StoreError: the server refused or failed.
     """
-    if claim.state == "begun":
-        give_up(place, claim)
-        return False
-    if claim.state != "restored":
-        claim = _copied_back(place, prefix, subject, claim)
-    give_up(place, claim)
-    return True
-
-
-def _copied_back(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
-    _require_copies(place, claim, whole=True)
-    entries = keyed(claim, prefix)
-    present = {item.key: item for item in place.bucket.objects(prefix)}
-    strangers = present.keys() - _own(place, prefix, claim, list(present.values()))
-    if strangers:
-        paths = shown_paths(key.removeprefix(prefix) for key in strangers)
-        advice = "move that away, then restore again"
-        raise CheckpointChanged(f"{subject}: something else lies there now: {paths}; the trash is kept; {advice}")
-    claim = place.write(advanced(claim, "restoring"))
-
-    def copy_out(key: str) -> None:
-        entry = entries[key]
-        source = key_of(place.copies, entry.path)
-        copy(place.bucket, source, key, entry.held_etag, entry.size_bytes, replace=False)
-
-    missing = [key for key in entries if key not in present]
-    in_parallel(copy_out, [key for key in missing if not entries[key].is_placeholder])
-    # A server that keeps folders makes one itself when the first file in it is written, and may put its own in place of
-    # a placeholder that is written at the same moment: the placeholders wait until every file is there.
-    for key in missing:
-        if entries[key].is_placeholder:
-            place.bucket.write(key, b"")
-    present = {item.key: item for item in place.bucket.objects(prefix)}
-    differing = sorted(entries.keys() ^ present.keys())
-    differing += [
-        key for key, entry in entries.items() if key in present and present[key].size_bytes != entry.size_bytes
-    ]
-    if differing:
-        paths = shown_paths(key.removeprefix(prefix) for key in differing)
-        raise CheckpointChanged(f"{subject}: it was written to while it was restored: {paths}; the trash is kept")
-    write_record(
-        place.root,
-        place.bucket,
-        prefix,
-        tuple(
-            Restored(
-                path=entry.path,
-                etag=present[key].etag,
-                modified_at=present[key].modified_at,
-                version=entry.version,
-                written_at=entry.written_at,
-            )
-            for key, entry in entries.items()
-        ),
-    )
-    return place.write(advanced(claim, "restored"))
+    record = read_record(place.root, place.bucket, prefix)
+    present = manifest_of(subject, prefix, list(place.bucket.objects(prefix)), record)
+    require_same(subject, present, manifest)
+    if set(manifest_entries(claim)) != set(manifest.entries):
+        raise CheckpointChanged(f"{subject}: it is not what was restored; {place.subject} has copies of that")
+    require_copies(place, claim, whole=True)
+    return place.write(advanced(claim, "copied"))
 
 
 def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
@@ -280,31 +182,9 @@ def require_purgeable(place: Place, _prefix: str, claim: Claim, manifest: Manife
     differing = differing_paths(claim, manifest)
     if differing:
         raise CheckpointChanged(f"{place.subject} holds what its manifest does not name: {shown_paths(differing)}")
-    _require_copies(place, claim, whole=False)
+    require_copies(place, claim, whole=False)
 
 
 def _is_at_its_place(claim: Claim) -> bool:
     """Tell whether what the manifest names lies at its place, and the trash has at most copies of it."""
     return claim.state in {"begun", "restored"}
-
-
-def _require_copies(place: Place, claim: Claim, *, whole: bool) -> None:
-    """Check that the trash holds nothing but the claim's copies; with `whole`, all of them."""
-    entries = keyed(claim, place.copies)
-    held = {item.key: item for item in place.bucket.objects(place.copies)}
-    wrong = [key for key, item in held.items() if key not in entries or not _is_held(entries[key], item)]
-    if wrong:
-        paths = shown_paths(key.removeprefix(place.copies) for key in wrong)
-        raise CheckpointChanged(
-            f"{place.subject} holds what its manifest does not name: {paths}; it is kept: look at it"
-        )
-    lost = [entry.path for key, entry in entries.items() if key not in held and not entry.is_placeholder]
-    if whole and lost:
-        reason = "some of its copies are gone; did a lifecycle rule or somebody delete them?"
-        raise StoreError(f"{place.subject}: {reason} {shown_paths(lost)}; it cannot be restored whole")
-
-
-def _is_held(entry: ClaimEntry, item: Item) -> bool:
-    if entry.held_modified_at is None:
-        return False
-    return item.size_bytes == entry.size_bytes and item.is_of(entry.held_etag, entry.held_modified_at)

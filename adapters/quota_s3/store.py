@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 
 from quota.domain.manifest import Manifest
 from quota.domain.reconciliation import StoredItem
-from quota.errors import StoreError
+from quota.errors import CheckpointGone, StoreError, shown_paths
 from quota.ports import Marks
-from quota_s3 import hiding, relocating
+from quota_s3 import bringing_back, hiding, relocating
 from quota_s3.bucket import Bucket
-from quota_s3.claims import Claim, Place
+from quota_s3.claims import RESTORING, Claim, Place, manifest_entries, taken_up
 from quota_s3.clients import make_client
+from quota_s3.fencing import fenced, freely
 from quota_s3.listing import manifest_of
 from quota_s3.marking import read_mark, read_marks, write_mark
 from quota_s3.objects import visible_of
@@ -38,20 +39,21 @@ def open_store(root_uri: str) -> S3Store:
 
 
 class S3Store:
-    """Checkpoints below one prefix. Implements `quota.ports.CheckpointStore`.
+    """Checkpoints below one prefix. Implements `quota.ports.CheckpointStore` and `quota.ports.DistantStore`.
 
     A checkpoint is all that has a key below a prefix that ends in `/`. In a bucket that keeps versions, delete markers
     are the trash; in one that keeps none, the trash has copies, which take as much room again while they are made.
 
-    Holds no state between calls, so one store can serve several threads. Two callers must not work on one checkpoint
-    at a time: the port's callers hold the stream's lock or a claim. Whatever else writes to the bucket meanwhile can
-    make a call fail; only in a bucket without versions on a server without conditional deletes can a write be lost,
-    namely one that falls between the look at an object and its deletion.
+    Holds no state between calls but what `fence` was given, so one store can serve several threads. Two callers must
+    not work on one checkpoint at a time: the port's callers hold the stream's lock or a claim. Whatever else writes to
+    the bucket meanwhile can make a call fail; only in a bucket without versions on a server without conditional deletes
+    can a write be lost, namely one that falls between the look at an object and its deletion.
     """
 
     def __init__(self, root: Root, bucket: Bucket) -> None:
         self._root = root
         self._bucket = bucket
+        self._require_leave: Callable[[], None] = freely
 
     def manifest(self, uri: str) -> Manifest:
         """List what the checkpoint at `uri` consists of.
@@ -59,12 +61,14 @@ class S3Store:
         Raises:
             PathRefused: `uri` is no prefix strictly below the root that ends in `/`, or holds a key that some servers
                 take for another one, or a trash.
-            CheckpointGone: there is nothing at `uri`; delete markers are nothing.
+            CheckpointGone: there is nothing at `uri`; delete markers are nothing. Or some of it was deleted late, and
+                `restore` has it.
             StoreError: the bucket cannot be reached or read.
         """
         prefix = self._root.locate(uri)
         if self._bucket.versioning() == "off":
             record, items = read_record(self._root, self._bucket, prefix), list(self._bucket.objects(prefix))
+            _require_whole(uri, record.taken_away(prefix, items))
         else:
             record, items = Record(), visible_of(self._bucket.histories(prefix).values())
         return manifest_of(_subject(uri), prefix, items, record)
@@ -99,18 +103,31 @@ class S3Store:
         """
         prefix = self._root.locate(uri)
         place = self._place(claim_id)
-        claim = place.find_of(uri)
-        if claim is not None and claim.state == "restored":
-            relocating.put_back(place, prefix, _subject(uri), claim)
-            claim = None
-        if claim is not None and claim.state == "moved":
-            return
-        if claim is None:
-            claim = self._begun(place, prefix, uri, manifest)
-        elif {entry.in_manifest for entry in claim.entries} != set(manifest.entries):
+        with fenced(self._require_leave):
+            claim = place.find_of(uri)
+            if claim is not None and claim.state == "moved":
+                return
+            if claim is not None:
+                claim = self._taken_up(place, prefix, claim, manifest)
+            if claim is None:
+                claim = self._begun(place, prefix, uri, manifest)
+            move = hiding.hide if claim.kind == "markers" else relocating.relocate
+            move(place, prefix, _subject(uri), claim)
+
+    def _taken_up(self, place: Place, prefix: str, claim: Claim, manifest: Manifest) -> Claim | None:
+        """Return a claim that an earlier call has left, so that its move can go on; None where it was done with."""
+        subject = _subject(claim.uri)
+        if claim.state == "restored":
+            bringing_back.put_back(place, prefix, subject, claim)
+            if not claim.unanswered:
+                return None
+            kept = place.find() or claim
+            place.take_down_sign()
+            return relocating.taken_again(place, prefix, subject, kept, manifest)
+        if set(manifest_entries(claim)) != set(manifest.entries):
             raise StoreError(f"{place.subject}: it was begun with another manifest; nothing was touched")
-        move = hiding.hide if claim.kind == "markers" else relocating.relocate
-        move(place, prefix, _subject(uri), claim)
+        place.take_down_sign()
+        return taken_up(claim)
 
     def _begun(self, place: Place, prefix: str, uri: str, manifest: Manifest) -> Claim:
         versioning = self._bucket.versioning()
@@ -136,7 +153,7 @@ class S3Store:
         claim = place.find_of(uri)
         if claim is None:
             return False
-        put_back = hiding.uncover if claim.kind == "markers" else relocating.put_back
+        put_back = hiding.uncover if claim.kind == "markers" else bringing_back.put_back
         return put_back(place, prefix, _subject(uri), claim)
 
     def purge(self, claim_id: str, manifest: Manifest) -> None:
@@ -157,7 +174,8 @@ class S3Store:
         if claim is None:
             return
         delete = hiding.purge if claim.kind == "markers" else relocating.purge
-        delete(place, self._root.locate(claim.uri), claim, manifest)
+        with fenced(self._require_leave):
+            delete(place, self._root.locate(claim.uri), claim, manifest)
 
     def require_purgeable(self, claim_id: str, manifest: Manifest) -> None:
         """Check that the trash holds nothing of `claim_id` but what `manifest` names.
@@ -195,6 +213,36 @@ class S3Store:
         """
         return frozenset(name for name in self._bucket.names(self._root.trash_prefix) if is_claim_id(name))
 
+    def fence(self, require: Callable[[], None]) -> None:
+        """From now on call `require` before each request of `trash` and `purge` that changes anything.
+
+        It is called again where botocore tries again.
+        """
+        self._require_leave = require
+
+    def unsettled(self) -> frozenset[str]:
+        """List the claims whose restore was begun, and may have been cut off.
+
+        Raises:
+            StoreError: the bucket cannot be reached or read.
+        """
+        names = set(self._bucket.names(self._root.trash_prefix))
+        return frozenset(name for name in names if is_claim_id(name) and f"{name}{RESTORING}" in names)
+
+    def release(self, uri: str, claim_id: str) -> None:
+        """Forget a claim that was undone and is kept, with its copies.
+
+        Raises:
+            PathRefused: `uri` is no prefix strictly below the root that ends in `/`.
+            StoreError: the trash holds it (again), or the server refused or failed.
+        """
+        self._root.locate(uri)
+        place = self._place(claim_id)
+        claim = place.find_of(uri)
+        if claim is not None:
+            release = hiding.release if claim.kind == "markers" else bringing_back.release
+            release(place, claim)
+
     def own_mark(self) -> str | None:
         """Read the mark in the root's trash.
 
@@ -221,6 +269,12 @@ class S3Store:
 
     def _place(self, claim_id: str) -> Place:
         return Place(self._root, self._bucket, claim_id)
+
+
+def _require_whole(uri: str, taken_away: Sequence[str]) -> None:
+    if taken_away:
+        reason = "some of it was deleted after it had been restored, and the trash has copies of that"
+        raise CheckpointGone(f"{_subject(uri)}: {reason}: {shown_paths(taken_away)}; the next sweep brings it back")
 
 
 def _subject(uri: str) -> str:

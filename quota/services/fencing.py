@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from quota.eventlog.leases import Lease
+from quota.ports import CheckpointStore, DistantStore
 from quota.projections.projector import LockedExperiment, Projector
+from quota.services.stores import OpenStore
 
 SWEEP_LEASE = "sweep"
 
@@ -36,3 +38,15 @@ class FencedStreams:
             locked = all_locked[experiment_id]
             self.lease.require(locked.stream.connection)
             yield locked
+
+
+def fencing(open_store: OpenStore, lease: Lease) -> OpenStore:
+    """Return an opener whose stores delete nothing once the lease may be another process's."""
+
+    def open_fenced(root_uri: str) -> CheckpointStore:
+        store = open_store(root_uri)
+        if isinstance(store, DistantStore):
+            store.fence(lease.require_unexpired)
+        return store
+
+    return open_fenced

@@ -1,17 +1,21 @@
-"""Bringing back what lies in the trash though no decision claims it any more."""
+"""Bringing back what lies in the trash though no decision claims it any more, and letting go of what is kept there."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 
 from sqlalchemy import select
 
-from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import event_id_problem
 from quota.domain.parts import parts
 from quota.errors import PathRefused, StoreError
 from quota.eventlog.database import NAMES_A_QUERY, Database
+from quota.ports import CheckpointStore, DistantStore
+from quota.projections.projector import LockedExperiment
 from quota.projections.tables import decisions
 from quota.services.fencing import FencedStreams
 from quota.services.stores import Stores
@@ -20,20 +24,41 @@ logger = logging.getLogger(__name__)
 
 _ENDED = ("cancelled", "failed", "restored")
 
+_KEPT_FOR = timedelta(days=1)
+"""For how long a distant store keeps what it needs to bring back what is deleted late. By then no lease holds under
+which a process could go on, no connection is open, and servers refuse what was signed."""
+
+_ELSEWHERE = frozenset({"trashed", "purging", "purged"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A decision that has ended without anything in the trash."""
+
+    experiment_id: str
+    decision_id: str
+    uri: str
+    saved_position: int
+    ended_at: datetime | None
+
 
 class Healer:
     """Heals what a process left that was frozen before a move, made it late, and was killed before it undid it.
+
+    So it does what a server deletes late, whom nobody waited for any more.
 
     Args:
         database: Where the projections are.
         streams: Gives the locks and states.
         stores: Whose trash is looked at.
+        now: Tells the time.
     """
 
-    def __init__(self, database: Database, streams: FencedStreams, stores: Stores) -> None:
+    def __init__(self, database: Database, streams: FencedStreams, stores: Stores, now: Callable[[], datetime]) -> None:
         self._database = database
         self._streams = streams
         self._stores = stores
+        self._now = now
 
     def heal(self, experiment_ids: Collection[str]) -> None:
         """Move what the log calls stored, and the trash holds, back to its place."""
@@ -43,13 +68,19 @@ class Healer:
             except (StoreError, PathRefused) as error:
                 logger.info("the trash of store %s cannot be looked at: %s", root, error)
                 continue
-            for experiment_id, decision_id, uri, saved_position in self._ended(claims):
-                if experiment_id in experiment_ids:
-                    self._bring_back(experiment_id, root, decision_id, uri, saved_position)
+            for ended in self._ended(claims):
+                if ended.experiment_id in experiment_ids:
+                    self._look_after(root, ended)
 
-    def _ended(self, claims: Collection[str]) -> Iterator[tuple[str, str, str, int]]:
+    def _ended(self, claims: Collection[str]) -> Iterator[_Ended]:
         """Find the decisions that have ended without anything in the trash."""
-        columns = (decisions.c.experiment_id, decisions.c.decision_id, decisions.c.uri, decisions.c.checkpoint_position)
+        columns = (
+            decisions.c.experiment_id,
+            decisions.c.decision_id,
+            decisions.c.uri,
+            decisions.c.checkpoint_position,
+            decisions.c.outcome_at,
+        )
         # Whoever may write to the trash may put anything there.
         ordered = sorted(claim for claim in claims if event_id_problem(claim) is None)
         for ids in parts(ordered, NAMES_A_QUERY):
@@ -57,24 +88,28 @@ class Healer:
             with self._database.read() as connection:
                 rows = connection.execute(query).all()
             for row in rows:
-                yield row.experiment_id, row.decision_id, row.uri, row.checkpoint_position
+                yield _Ended(row.experiment_id, row.decision_id, row.uri, row.checkpoint_position, row.outcome_at)
 
-    def _bring_back(self, experiment_id: str, root: str, decision_id: str, uri: str, saved_position: int) -> None:
-        with self._streams.locked(experiment_id) as locked:
-            if not _is_stored(locked.state, decision_id, uri, saved_position):
+    def _look_after(self, root: str, ended: _Ended) -> None:
+        decision_id, uri, saved_position = ended.decision_id, ended.uri, ended.saved_position
+        with self._streams.locked(ended.experiment_id) as locked:
+            checkpoint = locked.state.checkpoints.get(uri)
+            if checkpoint is None or decision_id in locked.state.decisions:
                 return
+            is_same = checkpoint.saved_position == saved_position
             try:
-                if self._stores.at(root).restore(uri, decision_id):
-                    logger.warning("checkpoint %s was in the trash without a claim, and is back", uri)
+                store = self._stores.at(root)
+                if is_same and checkpoint.state == "stored":
+                    self._bring_back(locked, store, decision_id, uri)
+                    is_over = ended.ended_at is not None and ended.ended_at + _KEPT_FOR <= self._now()
+                else:
+                    is_over = not is_same or checkpoint.state in _ELSEWHERE
+                if is_over and isinstance(store, DistantStore):
+                    store.release(uri, decision_id)
             except (StoreError, PathRefused) as error:
                 logger.warning("checkpoint %s stays in the trash without a claim: %s", uri, error)
 
-
-def _is_stored(state: ExperimentState, decision_id: str, uri: str, saved_position: int) -> bool:
-    checkpoint = state.checkpoints.get(uri)
-    return (
-        decision_id not in state.decisions
-        and checkpoint is not None
-        and checkpoint.state == "stored"
-        and checkpoint.saved_position == saved_position
-    )
+    def _bring_back(self, locked: LockedExperiment, store: CheckpointStore, decision_id: str, uri: str) -> None:
+        restore = partial(store.restore, uri, decision_id)
+        if self._streams.lease.keeping(restore, locked.stream.connection):
+            logger.warning("checkpoint %s was in the trash without a claim, and is back", uri)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from quota.domain.deployment import DeploymentState, Store
 from quota.domain.mark import Mark, parse_mark
 from quota.errors import CheckpointChanged, StoreError
-from quota.ports import CheckpointStore
+from quota.ports import CheckpointStore, DistantStore
 from quota.services.lineage import Lineage
 
 OpenStore = Callable[[str], CheckpointStore]
@@ -38,6 +38,7 @@ class Stores:
         self._seen: dict[str, Mark] = {}
         self._opened: dict[tuple[str, str], CheckpointStore] = {}
         self._claims: dict[str, frozenset[str]] = {}
+        self._unsettled: dict[str, frozenset[str]] = {}
         self._refusals: Counter[str] = Counter()
         self.suspended: dict[str, str] = {}
 
@@ -132,6 +133,18 @@ class Stores:
         if root not in self._claims:
             self._claims[root] = self.at(root).claims()
         return self._claims[root]
+
+    def unsettled_at(self, root: str) -> frozenset[str]:
+        """Return the claims whose restore may have been cut off when this was first asked.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+            PathRefused: there is nothing at its root.
+        """
+        if root not in self._unsettled:
+            store = self.at(root)
+            self._unsettled[root] = store.unsettled() if isinstance(store, DistantStore) else frozenset()
+        return self._unsettled[root]
 
     def _open(self, store: Store) -> CheckpointStore:
         key = store.uri, store.store_id

@@ -15,7 +15,7 @@ from quota.projections.projector import Projector
 from quota.services.aliases import Aliases
 from quota.services.appending import Appender
 from quota.services.clock_guard import ClockGuard
-from quota.services.fencing import SWEEP_LEASE, FencedStreams
+from quota.services.fencing import SWEEP_LEASE, FencedStreams, fencing
 from quota.services.healing import Healer
 from quota.services.lineage import Lineage
 from quota.services.listing import Lister
@@ -150,8 +150,9 @@ class Sweeper:
                 self._clock_guard.require_right()
             with self._database.read() as connection:
                 deployment = self._projector.look_at_deployment(connection)
+            streams = FencedStreams(self._projector, lease)
             lineage = Lineage(self._database, self._appender.log)
-            streams, stores = FencedStreams(self._projector, lease), Stores(deployment, self._open_store, lineage)
+            stores = Stores(deployment, fencing(self._open_store, lease), lineage)
             report = SweepReport()
             aliases = self._aliases()
             reported = ReportedPlaces(self._database, stores)
@@ -169,7 +170,7 @@ class Sweeper:
                 chains=self._chains,
                 lister=Lister(stores, lease, aliases, should_stop, report.left_alone, order.clock_tolerance),
                 rescuer=self._rescuer,
-                healer=Healer(self._database, streams, stores),
+                healer=Healer(self._database, streams, stores, self._appender.clock.now),
                 order=order,
                 progress=progress or Silent(),
                 should_stop=should_stop,

@@ -39,18 +39,25 @@ class TrashKeeper:
         wanted = [one.decided.decision_id for one in self._decisions.find(experiment_id, self._is_wanted_back)]
         for batch in batched(wanted):
             self._decisions.with_each(experiment_id, batch, self._bring_back)
-        for batch in batched(self._missing_from_trash(experiment_id)):
+        missing, half_restored = self._out_of_order(experiment_id)
+        for batch in batched(missing):
             self._decisions.with_each(experiment_id, batch, self._note_restored)
+        for batch in batched(half_restored):
+            self._decisions.with_each(experiment_id, batch, self._finish_restore)
 
     def _bring_back(self, locked: LockedExperiment, decision: Decision) -> None:
-        if not self._is_wanted_back(locked, decision) or decision.decided.store_uri in self._decisions.stores.suspended:
+        if self._is_wanted_back(locked, decision):
+            self._restore(locked, decision)
+
+    def _restore(self, locked: LockedExperiment, decision: Decision) -> None:
+        if decision.decided.store_uri in self._decisions.stores.suspended:
             return
         decided = decision.decided
         try:
             is_back = self._decisions.keeping(locked, partial(is_brought_back, decision, self._decisions.stores))
         except (StoreError, PathRefused) as error:
             self._decisions.stores.note_refusal(decided.store_uri, error)
-            logger.warning("checkpoint %s is wanted, and cannot be brought back: %s", decided.uri, error)
+            logger.warning("checkpoint %s belongs at its place, and cannot be brought back: %s", decided.uri, error)
             return
         if is_back:
             self._decisions.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
@@ -58,25 +65,40 @@ class TrashKeeper:
     def _is_wanted_back(self, locked: LockedExperiment, decision: Decision) -> bool:
         return is_wanted_back(locked, decision, self._decisions.reported)
 
-    def _missing_from_trash(self, experiment_id: str) -> list[str]:
+    def _out_of_order(self, experiment_id: str) -> tuple[list[str], list[str]]:
+        """Find what the log calls trashed and the trash has nothing of, and what it may have given back in part."""
         trashed = [one.decided for one in self._decisions.find(experiment_id, _is_trashed)]
-        found: list[str] = []
+        missing: list[str] = []
+        half_restored: list[str] = []
         stores = self._decisions.stores
         for root in sorted({decided.store_uri for decided in trashed} - stores.suspended.keys()):
             try:
-                claims = stores.claims_at(root)
+                claims, unsettled = stores.claims_at(root), stores.unsettled_at(root)
             except (StoreError, PathRefused) as error:
                 stores.note_refusal(root, error)
                 logger.info("the trash of store %s cannot be looked at: %s", root, error)
                 continue
-            found += [one.decision_id for one in trashed if one.store_uri == root and one.decision_id not in claims]
-        return found
+            here = [one.decision_id for one in trashed if one.store_uri == root]
+            missing += [decision_id for decision_id in here if decision_id not in claims]
+            half_restored += [decision_id for decision_id in here if decision_id in unsettled]
+        return missing, half_restored
 
     def _note_restored(self, locked: LockedExperiment, decision: Decision) -> None:
         if decision.outcome == "trashed" and decision.decided.store_uri not in self._decisions.stores.suspended:
             event = self._decisions.keeping(locked, partial(next_step, decision, self._decisions.stores))
             if isinstance(event, CheckpointRestored):
                 self._decisions.add(locked, event)
+
+    def _finish_restore(self, locked: LockedExperiment, decision: Decision) -> None:
+        """Finish a restore that was cut off, so that no part of it lies at the place while the log says `trashed`.
+
+        A trial that runs may just be writing there.
+        """
+        decided = decision.decided
+        trial = locked.state.trials.get(decided.trial_id)
+        is_own = locked.state.checkpoints[decided.uri].decision_id == decided.decision_id
+        if decision.outcome == "trashed" and is_own and (trial is None or trial.status != "running"):
+            self._restore(locked, decision)
 
 
 def _is_trashed(_: LockedExperiment, decision: Decision) -> bool:

@@ -96,7 +96,7 @@ class House:
         return {
             entry
             for entry in self.everything(self.top)
-            if not entry[0].startswith(own) and entry[0] != f"{self.root}.trash/{CLAIM}"
+            if not entry[0].startswith(own) and entry[0] not in self._claim_keys
         }
 
     def everything(self, prefix: str) -> set[tuple[str, str | None, str]]:
@@ -113,7 +113,13 @@ class House:
     def in_trash(self) -> set[tuple[str, str | None, str]]:
         """What there is of the claim in the trash, earlier versions included."""
         key = f"{self.root}.trash/{CLAIM}"
-        return {entry for entry in self.everything(key) if entry[0] == key or entry[0].startswith(f"{key}.d/")}
+        return {
+            entry for entry in self.everything(key) if entry[0] in self._claim_keys or entry[0].startswith(f"{key}.d/")
+        }
+
+    @property
+    def _claim_keys(self) -> tuple[str, str]:
+        return f"{self.root}.trash/{CLAIM}", f"{self.root}.trash/{CLAIM}.restoring"
 
 
 def client_of(store: S3Store) -> S3Client:

@@ -64,6 +64,9 @@ def require_whole(house: House, manifest: Manifest) -> None:
     assert house.files() == FILES
     assert house.store.manifest(house.uri) == manifest
     assert not house.store.trashed(CLAIM)
+    # It is kept where the process that was cut off might only be frozen.
+    assert not house.store.restore(house.uri, CLAIM)
+    house.store.release(house.uri, CLAIM)
     assert house.in_trash() == set()
 
 

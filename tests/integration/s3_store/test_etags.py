@@ -45,7 +45,7 @@ def cut_off_restore(house: House, *, copied: int) -> None:
 
 def cut_off_at_the_end(house: House) -> None:
     """Let a restore die when it has copied everything back, and noted nothing of it."""
-    with listening(house.store, "before-send.s3.PutObject", CrashAt(2)), pytest.raises(Crash):
+    with listening(house.store, "before-send.s3.PutObject", CrashAt(3)), pytest.raises(Crash):
         house.store.restore(house.uri, CLAIM)
     assert house.files() == FILES
     house.store = house.opened()
@@ -63,6 +63,7 @@ def test_a_restore_that_was_cut_off_is_finished(
     assert house.files() == FILES
     assert house.store.manifest(house.uri) == manifest
     assert not house.store.trashed(CLAIM)
+    house.store.release(house.uri, CLAIM)
     assert house.in_trash() == set()
 
 

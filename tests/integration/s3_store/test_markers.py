@@ -122,6 +122,7 @@ def test_what_was_hidden_again_after_a_restore_was_cut_off_can_be_restored(house
     assert house.store.restore(house.uri, CLAIM)
     assert house.files() == FILES
     assert house.store.manifest(house.uri) == manifest
+    house.store.release(house.uri, CLAIM)
     assert house.in_trash() == set()
 
 
@@ -152,6 +153,7 @@ def require_coming_and_going(house: House) -> Manifest:
     assert house.store.restore(house.uri, CLAIM)
     assert house.files() == FILES
     assert house.store.manifest(house.uri) == manifest
+    house.store.release(house.uri, CLAIM)
     assert house.in_trash() == set()
     return manifest
 
@@ -210,6 +212,7 @@ def test_what_was_written_in_the_moment_of_the_move_does_not_stay_hidden(
     house.store = house.opened()
     if undone_by == "restore":
         assert not house.store.restore(house.uri, CLAIM)
+        house.store.release(house.uri, CLAIM)
     else:
         house.store.purge(CLAIM, manifest)
     # Some servers delete placeholders for good, and there is no content to lose by that.

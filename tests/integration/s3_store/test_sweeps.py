@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from integration.s3_store.house import House
+import quota_s3.deleting
+import quota_s3.parallel
+import quota_s3.store
+from integration.s3_store.house import Crash, House
 from quota.bootstrap import Services, open_store
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
@@ -16,6 +19,12 @@ from quota_s3.bucket import Bucket
 from support import HandClock, create_schema, services_over
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from botocore.awsrequest import AWSPreparedRequest
+    from mypy_boto3_s3 import S3Client
+
+    from quota_s3.settings import BucketSettings
     from s3_servers import Kind, S3Server
 
 KEEP = SweepOrder(PolicyParameters(policy="by_level"), timedelta(days=1))
@@ -128,3 +137,91 @@ def test_a_bucket_that_no_store_is_configured_for_is_never_touched(
             "stored",
         ]
         assert house.client.get_object(Bucket=other, Key=key)["Body"].read() == b"x" * 10
+
+
+def cut_off(event: str, number: int, act: Callable[[], object]) -> None:
+    """Let a process die before the n-th request of a kind, among those that change anything outside of the trash."""
+    left = [number]
+
+    def die(request: AWSPreparedRequest, **_: object) -> None:
+        if ".trash" not in str(request.url):
+            left[0] -= 1
+            if left[0] <= 0:
+                raise Crash
+
+    make = quota_s3.store.make_client
+
+    def make_deadly(bucket: str, settings: BucketSettings) -> S3Client:
+        client = make(bucket, settings)
+        client.meta.events.register_first(f"before-send.s3.{event}", die)
+        return client
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quota_s3.store, "make_client", make_deadly)
+        patch.setattr(quota_s3.deleting, "PAGE", 1)
+        patch.setattr(quota_s3.parallel, "WORKERS", 1)
+        with pytest.raises(Crash):
+            act()
+
+
+def claims_of(house: House) -> frozenset[str]:
+    return open_store(f"s3://{house.bucket}/{root_of(house)}").claims()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_restore_that_was_cut_off_is_finished_by_the_next_sweep(house: House, sqlite_url: str, number: int) -> None:
+    create_schema(sqlite_url)
+    clock = HandClock()
+    with services_over(sqlite_url, clock, open_store) as services:
+        prepare(services, house)
+        assert services.sweeper.sweep(["x"], KEEP).tally.evicted == 1
+        services.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=5, low=5))
+        (claim,) = claims_of(house)
+        event = "DeleteObjects" if house.kind == "versioned" else "CopyObject"
+        cut_off(event, number, lambda: services.restorer.restore(claim))
+        assert state_of(services, uri_of(house, "1")) == "trashed"
+        services.sweeper.sweep(["x"], KEEP)
+        assert (state_of(services, uri_of(house, "1")), len(keys_of(house, "1"))) == ("stored", 2)
+        clock.moment += timedelta(days=1)
+        services.sweeper.sweep(["x"], KEEP)
+        assert claims_of(house) == frozenset()
+        assert len(keys_of(house, "1")) == 2
+
+
+def test_what_is_deleted_late_is_brought_back_by_the_next_look_or_sweep(house: House, sqlite_url: str) -> None:
+    create_schema(sqlite_url)
+    clock = HandClock()
+    with services_over(sqlite_url, clock, open_store) as services:
+        handle = prepare(services, house)
+        event = "DeleteObjects" if house.kind == "versioned" else "DeleteObject"
+        cut_off(event, 1, lambda: services.sweeper.sweep(["x"], KEEP))
+        (claim,) = claims_of(house)
+        assert handle.resume_trial("1", level=1) is not None
+        assert claims_of(house) == {claim}
+        for key in keys_of(house, "1"):
+            house.client.delete_object(Bucket=house.bucket, Key=key)
+        assert services.recorder.promised_checkpoint("x", "1") is not None
+        assert (state_of(services, uri_of(house, "1")), len(keys_of(house, "1"))) == ("stored", 2)
+        house.client.delete_object(Bucket=house.bucket, Key=f"{root_of(house)}trial-1/weights")
+        services.sweeper.sweep(["x"], KEEP)
+        assert (state_of(services, uri_of(house, "1")), len(keys_of(house, "1"))) == ("stored", 2)
+        clock.moment += timedelta(days=1)
+        services.sweeper.sweep(["x"], KEEP)
+        assert claim not in claims_of(house)
+        assert len(keys_of(house, "1")) == 2
+
+
+def test_what_is_kept_of_a_checkpoint_goes_when_that_is_evicted_again(house: House, sqlite_url: str) -> None:
+    create_schema(sqlite_url)
+    with services_over(sqlite_url, HandClock(), open_store) as services:
+        handle = prepare(services, house)
+        event = "DeleteObjects" if house.kind == "versioned" else "DeleteObject"
+        cut_off(event, 1, lambda: services.sweeper.sweep(["x"], KEEP))
+        (claim,) = claims_of(house)
+        assert handle.resume_trial("1", level=1) is not None
+        handle.trial_paused("1", level=1, metric=0.9)
+        services.sweeper.sweep(["x"], KEEP)
+        assert state_of(services, uri_of(house, "1")) == "trashed"
+        assert claim not in claims_of(house)
+        assert handle.resume_trial("1", level=1) is not None
+        assert len(keys_of(house, "1")) == 2
