@@ -191,7 +191,9 @@ def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
     view = look(place, prefix, claim)
     if claim.state == "begun" and _hides_nothing(view):
         _delete_own_markers(place, view)
-        if not is_kept:
+        # Where a trial has written over what a restore that was cut off has brought to light, the purge needs it.
+        is_done_with = claim.unanswered or all(sight.is_visible for sight in view.sights)
+        if is_done_with and not is_kept:
             _end(place, claim)
         return False
     _require_restorable(subject, view)
@@ -253,16 +255,12 @@ def purge(place: Place, prefix: str, claim: Claim, manifest: Manifest) -> None:
     _require_manifest(place, claim, manifest)
     if claim.state == "begun":
         view = look(place, prefix, claim)
-        if _hides_nothing(view):
+        if all(sight.is_visible for sight in view.sights):
             _give_up(place, view)
             return
         if not view.strangers and all(sight.is_visible or sight.is_hidden for sight in view.sights):
             claim = hide(place, prefix, place.subject, claim)
-            view = look(place, prefix, claim)
-        sights = view.hidden
-    else:
-        sights = _unseen(place, prefix, claim)
-    _delete_for_good(place, prefix, sights)
+    _delete_for_good(place, prefix, _unseen(place, prefix, claim))
     abort_older_uploads(place.bucket, prefix, claim)
     place.forget()
 

@@ -211,3 +211,34 @@ def test_a_move_whose_requests_were_all_answered_leaves_nothing_when_it_is_undon
     assert house.store.restore(house.uri, CLAIM)
     require_whole(house, manifest)
     assert house.in_trash() == set()
+
+
+@pytest.mark.parametrize("is_asked_again", [False, True])
+def test_a_purge_after_a_restore_that_was_cut_off_frees_what_a_trial_has_replaced_since(
+    versioned: House, *, is_asked_again: bool
+) -> None:
+    manifest = versioned.evict()
+    numbers = iter(range(10))
+
+    def die_in_the_middle(**_: object) -> None:
+        if next(numbers) == 1:
+            raise Crash
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("quota_s3.deleting.PAGE", 1)
+        patch.setattr("quota_s3.parallel.WORKERS", 1)
+        with listening(versioned.store, DELETION["versioned"], die_in_the_middle), pytest.raises(Crash):
+            versioned.store.restore(versioned.uri, CLAIM)
+    versioned.store = versioned.opened()
+    versioned.fill({name: b"later" for name in FILES if not name.endswith("/")})
+    if is_asked_again:
+        # As when the trial says that it has saved it.
+        assert not versioned.store.restore(versioned.uri, CLAIM)
+    versioned.store.require_purgeable(CLAIM, manifest)
+    versioned.store.purge(CLAIM, manifest)
+    left = {(key, version) for key, version, _ in versioned.everything(versioned.prefix)}
+    assert {entry.version for entry in manifest.entries}.isdisjoint(version for _, version in left)
+    assert {name for name, content in versioned.files().items() if content == b"later"} == {
+        name for name in FILES if not name.endswith("/")
+    }
+    assert versioned.in_trash() == set()
