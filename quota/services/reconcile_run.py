@@ -213,13 +213,17 @@ class ReconcileRun:
         root = parse_location(self.root)
         for ids in parts(claims, NAMES_A_QUERY):
             decision_ids = [claim_id for claim_id in ids if event_id_problem(claim_id) is None]
-            query = select(decisions.c.decision_id).where(
-                decisions.c.decision_id.in_(decision_ids), decisions.c.outcome.in_(OPEN_OUTCOMES)
+            query = select(decisions.c.decision_id, decisions.c.outcome).where(
+                decisions.c.decision_id.in_(decision_ids)
             )
             with self.database.read() as connection:
-                known = set(connection.execute(query).scalars())
+                outcomes = {row.decision_id: row.outcome for row in connection.execute(query)}
             for claim_id in ids:
-                if claim_id not in known:
+                outcome = outcomes.get(claim_id)
+                if outcome in OPEN_OUTCOMES:
+                    continue
+                # One that has ended, and of which the trash holds nothing any more, is kept for a while by its store.
+                if outcome is None or store.trashed(claim_id):
                     uri = root.spell_below(f"{TRASH_NAME}/{claim_id}".encode())
                     self.watcher.found(Finding(kind="orphan_in_trash", uri=uri))
 

@@ -156,8 +156,11 @@ class Lying:
         self._medium = medium
         self._acknowledged, self._lost = notes.acknowledged, notes.lost
         self._sizes = medium.sizes()
-        self._claims = open_store(medium.root_uri).claims()
         self._state, self._orphans = look(services), look(services, ORPHANS_STREAM)
+        self._decisions = self._state.decisions | self._orphans.decisions
+        store = open_store(medium.root_uri)
+        # A store may keep claims for a while that were undone, of which it holds nothing.
+        self._claims = {claim for claim in store.claims() if claim in self._decisions or store.trashed(claim)}
 
     def differences(self) -> Iterator[str]:
         """Yield what is not as the log says."""
@@ -186,7 +189,7 @@ class Lying:
                 is_other = found is not None and found["trial"] != checkpoint.trial_id
                 if is_other or (found is None and uri not in self._lost):
                     yield f"{uri} is stored by the log, and the disk has {found}"
-            elif checkpoint.state != "missing" and self._is_acknowledged(found) and not self._is_half_back(checkpoint):
+            elif checkpoint.state != "missing" and self._is_acknowledged(found):
                 yield f"{uri} is {checkpoint.state} by the log, and the disk has {found}"
             if checkpoint.pinned and checkpoint.state not in {"stored", "missing"} and found is None:
                 yield f"{uri} is pinned, and is {checkpoint.state}"
@@ -194,27 +197,12 @@ class Lying:
     def _is_acknowledged(self, found: Content | None) -> bool:
         return found is not None and found["number"] in self._acknowledged
 
-    def _is_half_back(self, checkpoint: Checkpoint) -> bool:
-        """Tell whether a restore was cut off between two requests: the next one, or a purge, ends it."""
-        is_both = checkpoint.uri in self._sizes and checkpoint.decision_id in self._claims
-        return is_both and checkpoint.state == "trashed" and checkpoint.uri.startswith("s3:")
-
-    def _half_restored(self, open_ones: set[str]) -> set[str]:
-        """Return what a restore was cut off from that has not taken its copies away yet, in a bucket."""
-        if not self._medium.root_uri.startswith("s3:"):
-            return set()
-        streams = (whole_stream(self._services, stream) for stream in (EXPERIMENT, ORPHANS_STREAM))
-        payloads = [event.payload for stream in streams for event in stream]
-        return {one.decision_id for one in payloads if isinstance(one, CheckpointRestored)} - open_ones
-
     def _trash(self) -> Iterator[str]:
-        decisions = self._state.decisions | self._orphans.decisions
-        still_claimed = [one for one, decision in decisions.items() if decision.outcome != "trashed"]
+        still_claimed = [one for one, decision in self._decisions.items() if decision.outcome != "trashed"]
         if still_claimed:
             yield f"claims are open after a sweep: {still_claimed}"
-        in_trash = self._claims - self._half_restored(set(decisions))
-        if in_trash != set(decisions):
-            yield f"the trash holds {sorted(in_trash)}, and the log says {sorted(decisions)}"
+        if self._claims != set(self._decisions):
+            yield f"the trash holds {sorted(self._claims)}, and the log says {sorted(self._decisions)}"
 
     def _usage(self) -> Iterator[str]:
         """Compare what usage says with what lies there, and with what did until it was lost by hand."""
@@ -233,9 +221,6 @@ class Lying:
         for one in (state, self._orphans):
             decided = [decision.decided for decision in one.decisions.values()]
             held = {each.decision_id: self._medium.size_in_trash(each) for each in decided}
-            for each in decided:
-                is_half_back = self._is_half_back(one.checkpoints[each.uri])
-                held[each.decision_id] = each.size_bytes if is_half_back else held[each.decision_id]
             if one.usage.trashed_bytes != sum(held.values()):
                 said = f"usage of {one.experiment_id} says {one.usage.trashed_bytes} bytes in the trash"
                 yield f"{said}, which holds {held}"

@@ -14,6 +14,7 @@ from integration.s3_store.house import Crash, House
 from quota.bootstrap import Services, open_store
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
+from quota.services.findings import Finding, ReconcileOrder
 from quota.services.sweep_order import SweepOrder
 from quota_s3.bucket import Bucket
 from support import HandClock, create_schema, services_over
@@ -164,6 +165,22 @@ def cut_off(event: str, number: int, act: Callable[[], object]) -> None:
             act()
 
 
+class Seen:
+    """Remembers what a comparison finds."""
+
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def listed(self) -> None:
+        """Nobody looks."""
+
+    def found(self, finding: Finding) -> None:
+        self.findings.append(finding)
+
+    def should_stop(self) -> bool:
+        return False
+
+
 def claims_of(house: House) -> frozenset[str]:
     return open_store(f"s3://{house.bucket}/{root_of(house)}").claims()
 
@@ -198,6 +215,9 @@ def test_what_is_deleted_late_is_brought_back_by_the_next_look_or_sweep(house: H
         (claim,) = claims_of(house)
         assert handle.resume_trial("1", level=1) is not None
         assert claims_of(house) == {claim}
+        seen = Seen()
+        services.reconciler.reconcile([], ReconcileOrder(timedelta(), timedelta(minutes=1)), seen)
+        assert "orphan_in_trash" not in [finding.kind for finding in seen.findings]
         for key in keys_of(house, "1"):
             house.client.delete_object(Bucket=house.bucket, Key=key)
         assert services.recorder.promised_checkpoint("x", "1") is not None
