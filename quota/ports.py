@@ -234,7 +234,7 @@ class UsableStore(Protocol):
     """What a store offers besides where it can tell beforehand whether this process may move anything in it."""
 
     def require_usable(self) -> None:
-        """Check that this process may move checkpoints from the root into the trash, and touch nothing.
+        """Check that this process may move checkpoints from the root into the trash. Touch nothing that is there.
 
         Raises:
             PathRefused: the trash is none that the store may use.

@@ -20,6 +20,7 @@ from quota_s3.objects import visible_of
 from quota_s3.records import Record, read_record
 from quota_s3.roots import Root, is_claim_id
 from quota_s3.settings import BucketSettings
+from quota_s3.usable import require_usable
 
 
 def open_store(root_uri: str) -> S3Store:
@@ -39,7 +40,7 @@ def open_store(root_uri: str) -> S3Store:
 
 
 class S3Store:
-    """Checkpoints below one prefix. Implements `quota.ports.CheckpointStore` and `quota.ports.DistantStore`.
+    """Checkpoints below one prefix. Implements `CheckpointStore`, `DistantStore` and `UsableStore` of `quota.ports`.
 
     A checkpoint is all that has a key below a prefix that ends in `/`. In a bucket that keeps versions, delete markers
     are the trash; in one that keeps none, the trash has copies, which take as much room again while they are made.
@@ -266,6 +267,16 @@ class S3Store:
             StoreError: the server refused or failed.
         """
         write_mark(self._root, self._bucket, text)
+
+    def require_usable(self) -> None:
+        """Check that this process may move checkpoints into the trash and purge them: by an object of the trash's own.
+
+        Whether that holds for each key below the root is seen when it is tried.
+
+        Raises:
+            StoreError: the bucket cannot be reached, is another one, has its versioning suspended, or forbids it.
+        """
+        require_usable(self._root, self._bucket)
 
     def _place(self, claim_id: str) -> Place:
         return Place(self._root, self._bucket, claim_id)
