@@ -270,8 +270,10 @@ class DistantStore(Protocol):
     def release(self, uri: str, claim_id: str) -> None:
         """Forget a claim that was undone and is kept, with its copies. What lies at `uri` is left alone.
 
+        Does nothing where the claim was moved into the trash (again).
+
         Raises:
-            StoreError: the trash holds it (again); or the store refused or failed.
+            StoreError: the store refused or failed.
         """
         ...
 

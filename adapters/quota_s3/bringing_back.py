@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from quota.errors import CheckpointChanged, StoreError, shown_paths
+from quota.errors import CheckpointChanged, shown_paths
 from quota_s3.claims import Claim, ClaimEntry, Place, advanced, keyed, unanswered
 from quota_s3.copies import give_up, is_original, own_keys, require_copies
 from quota_s3.copying import copy
@@ -49,14 +49,13 @@ def put_back(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
 
 
 def release(place: Place, claim: Claim) -> None:
-    """Delete the copies that were kept, and the claim.
+    """Delete the copies that were kept, and the claim; nothing where they may be all that there is.
 
     Raises:
-        StoreError: they are not only copies of what lies at its place; or the server refused or failed.
+        StoreError: the server refused or failed.
     """
-    if claim.state != "restored":
-        raise StoreError(f"{place.subject}: it holds what is not at its place; restore it first")
-    give_up(place, claim)
+    if claim.state == "restored":
+        give_up(place, claim)
 
 
 def _is_taken_away(place: Place, prefix: str, claim: Claim) -> bool:

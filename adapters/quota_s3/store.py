@@ -231,11 +231,11 @@ class S3Store:
         return frozenset(name for name in names if is_claim_id(name) and f"{name}{RESTORING}" in names)
 
     def release(self, uri: str, claim_id: str) -> None:
-        """Forget a claim that was undone and is kept, with its copies.
+        """Forget a claim that was undone and is kept, with its copies; nothing where it was moved (again).
 
         Raises:
             PathRefused: `uri` is no prefix strictly below the root that ends in `/`.
-            StoreError: the trash holds it (again), or the server refused or failed.
+            StoreError: the server refused or failed.
         """
         self._root.locate(uri)
         place = self._place(claim_id)

@@ -61,13 +61,16 @@ class Lease:
         token: The fencing token that it was acquired with.
         term: For how long each renewal holds.
         asked_at: When it was acquired, by `seconds_up`, or somewhat before.
+
+    Attributes:
+        term: For how long each renewal holds.
     """
 
     def __init__(self, database: Database, name: str, token: int, term: timedelta, asked_at: float) -> None:
         self._database = database
         self._name = name
         self._token = token
-        self._term = term
+        self.term = term
         self._renewed = asked_at
         self._worker = ThreadPoolExecutor(1)
 
@@ -80,10 +83,10 @@ class Lease:
         Raises:
             LeaseLost: the term is over since the last renewal was asked for, or the database could not be asked.
         """
-        if seconds_up() >= self._renewed + self._term.total_seconds():
+        if seconds_up() >= self._renewed + self.term.total_seconds():
             raise LeaseLost(
                 f"lease {self._name}: another process may have taken it, as this one could not renew it within "
-                f"{self._term}; what was begun is undone, or finished by the next sweep"
+                f"{self.term}; what was begun is undone, or finished by the next sweep"
             )
 
     def require(self, connection: Connection) -> None:
@@ -98,14 +101,14 @@ class Lease:
         asked_at = seconds_up()
         now = self._database.now(connection)
         mine = update(leases).where(leases.c.name == self._name, leases.c.token == self._token)
-        if connection.execute(mine.values(expires_at=now + self._term)).rowcount != 1:
+        if connection.execute(mine.values(expires_at=now + self.term)).rowcount != 1:
             raise LeaseLost(
-                f"lease {self._name}: another process has taken it, as this one did not renew it within {self._term}; "
+                f"lease {self._name}: another process has taken it, as this one did not renew it within {self.term}; "
                 "what was begun is finished there"
             )
         self._renewed = asked_at
         if not self._database.is_sqlite:
-            milliseconds = int(self._term / timedelta(milliseconds=1))
+            milliseconds = int(self.term / timedelta(milliseconds=1))
             connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"))
 
     def keeping(self, work: Callable[[], T], connection: Connection | None = None) -> T:
@@ -126,7 +129,7 @@ class Lease:
         try:
             # Many that are short add up, so it is looked at for each of them whether the term is running out.
             self._keep_up(connection)
-            while not wait([future], timeout=min(self._term.total_seconds() / 3, _LOOK_SECONDS)).done:
+            while not wait([future], timeout=min(self.term.total_seconds() / 3, _LOOK_SECONDS)).done:
                 self._look_at(connection)
                 self._keep_up(connection)
         except BaseException:
@@ -148,7 +151,7 @@ class Lease:
             self.require(connection)
 
     def _is_running_out(self) -> bool:
-        return seconds_up() - self._renewed >= self._term.total_seconds() / 3
+        return seconds_up() - self._renewed >= self.term.total_seconds() / 3
 
     def keep(self) -> None:
         """Renew the lease in a transaction of its own, if a third of its term has passed.

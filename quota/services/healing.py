@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 _ENDED = ("cancelled", "failed", "restored")
 
 _KEPT_FOR = timedelta(days=1)
-"""For how long a distant store keeps what it needs to bring back what is deleted late. By then no lease holds under
-which a process could go on, no connection is open, and servers refuse what was signed."""
+"""For how long at least a distant store keeps what it needs to bring back what is deleted late. By then no lease holds
+under which a process could go on, no connection is open, and servers refuse what was signed."""
 
 _ELSEWHERE = frozenset({"trashed", "purging", "purged"})
 
@@ -101,13 +101,17 @@ class Healer:
                 store = self._stores.at(root)
                 if is_same and checkpoint.state == "stored":
                     self._bring_back(locked, store, decision_id, uri)
-                    is_over = ended.ended_at is not None and ended.ended_at + _KEPT_FOR <= self._now()
+                    is_over = self._is_past(ended.ended_at)
                 else:
                     is_over = not is_same or checkpoint.state in _ELSEWHERE
                 if is_over and isinstance(store, DistantStore):
                     store.release(uri, decision_id)
             except (StoreError, PathRefused) as error:
                 logger.warning("checkpoint %s stays in the trash without a claim: %s", uri, error)
+
+    def _is_past(self, ended_at: datetime | None) -> bool:
+        """Tell whether nothing that was begun before can still be done."""
+        return ended_at is not None and ended_at + max(_KEPT_FOR, 2 * self._streams.lease.term) <= self._now()
 
     def _bring_back(self, locked: LockedExperiment, store: CheckpointStore, decision_id: str, uri: str) -> None:
         restore = partial(store.restore, uri, decision_id)

@@ -90,15 +90,17 @@ class TrashKeeper:
                 self._decisions.add(locked, event)
 
     def _finish_restore(self, locked: LockedExperiment, decision: Decision) -> None:
-        """Finish a restore that was cut off, so that no part of it lies at the place while the log says `trashed`.
-
-        A trial that runs may just be writing there.
-        """
+        """Finish a restore that was cut off, so that no part of it lies at the place while the log says `trashed`."""
         decided = decision.decided
-        trial = locked.state.trials.get(decided.trial_id)
         is_own = locked.state.checkpoints[decided.uri].decision_id == decided.decision_id
-        if decision.outcome == "trashed" and is_own and (trial is None or trial.status != "running"):
+        if decision.outcome == "trashed" and is_own and not _starts_anew(locked, decision):
             self._restore(locked, decision)
+
+
+def _starts_anew(locked: LockedExperiment, decision: Decision) -> bool:
+    """Tell whether a trial runs that was resumed without what a decision has evicted: it may just be writing there."""
+    trial = locked.state.trials.get(decision.decided.trial_id)
+    return trial is not None and trial.status == "running" and (trial.resumed_position or 0) > decision.decided_position
 
 
 def _is_trashed(_: LockedExperiment, decision: Decision) -> bool:

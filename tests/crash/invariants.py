@@ -10,7 +10,6 @@ from quota.bootstrap import open_store
 from quota.domain.events import (
     CheckpointAdopted,
     CheckpointPurged,
-    CheckpointRestored,
     CheckpointSaved,
     CheckpointTrashed,
     EvictionDecided,
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from crash.notes import Notes, Promise
     from quota.bootstrap import Services
     from quota.domain.events import RecordedEvent
-    from quota.domain.experiment import Checkpoint
 
 _ENDS_PROMISE = (TrialPaused, TrialStopped, TrialCompleted, TrialFailed)
 _GOES = (CheckpointTrashed, PurgeDecided, CheckpointPurged)

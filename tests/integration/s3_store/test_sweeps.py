@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -14,6 +14,7 @@ from integration.s3_store.house import Crash, House
 from quota.bootstrap import Services, open_store
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
+from quota.errors import StoreError
 from quota.services.findings import Finding, ReconcileOrder
 from quota.services.sweep_order import SweepOrder
 from quota_s3.bucket import Bucket
@@ -203,6 +204,52 @@ def test_a_restore_that_was_cut_off_is_finished_by_the_next_sweep(house: House, 
         services.sweeper.sweep(["x"], KEEP)
         assert claims_of(house) == frozenset()
         assert len(keys_of(house, "1")) == 2
+
+
+def test_a_restore_that_was_cut_off_is_finished_while_its_trial_goes_on(house: House, sqlite_url: str) -> None:
+    create_schema(sqlite_url)
+    with services_over(sqlite_url, HandClock(), open_store) as services:
+        handle = prepare(services, house)
+        handle.resume_trial("10", level=1)
+        house.client.put_object(Bucket=house.bucket, Key=f"{root_of(house)}later/weights", Body=b"x" * 10)
+        later = f"s3://{house.bucket}/{root_of(house)}later/"
+        handle.checkpoint_saved("10", location=later, size_bytes=10, resource=2)
+        handle.trial_paused("10", level=1, metric=0.1)
+        assert handle.resume_trial("10", level=1) is not None
+        services.sweeper.sweep(["x"], KEEP)
+        assert (state_of(services, uri_of(house, "10")), keys_of(house, "10")) == ("trashed", [])
+        services.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=5, low=5))
+        with services.database.read() as connection:
+            decisions = services.projector.look(connection, "x").decisions
+        (claim,) = [one for one, decision in decisions.items() if decision.decided.uri == uri_of(house, "10")]
+        event = "DeleteObjects" if house.kind == "versioned" else "CopyObject"
+        cut_off(event, 2, lambda: services.restorer.restore(claim))
+        services.sweeper.sweep(["x"], KEEP)
+        assert (state_of(services, uri_of(house, "10")), len(keys_of(house, "10"))) == ("stored", 2)
+
+
+def test_a_restore_that_was_cut_off_is_left_alone_while_its_trial_starts_anew(house: House, sqlite_url: str) -> None:
+    create_schema(sqlite_url)
+    with services_over(sqlite_url, HandClock(), open_store) as services:
+        handle = prepare(services, house)
+        assert services.sweeper.sweep(["x"], KEEP).tally.evicted == 1
+        services.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=5, low=5))
+        (claim,) = claims_of(house)
+        event = "DeleteObjects" if house.kind == "versioned" else "CopyObject"
+        cut_off(event, 2, lambda: services.restorer.restore(claim))
+        with pytest.MonkeyPatch.context() as patch:
+            refusal = StoreError("store: out of order")
+            patch.setattr("quota_s3.store.S3Store.restore", lambda *_: raising(refusal))
+            assert handle.resume_trial("1", level=1) is None
+        services.sweeper.sweep(["x"], KEEP)
+        assert (state_of(services, uri_of(house, "1")), len(keys_of(house, "1"))) == ("trashed", 1)
+        handle.trial_paused("1", level=1, metric=0.9)
+        services.sweeper.sweep(["x"], KEEP)
+        assert (state_of(services, uri_of(house, "1")), len(keys_of(house, "1"))) == ("stored", 2)
+
+
+def raising(error: Exception) -> NoReturn:
+    raise error
 
 
 def test_what_is_deleted_late_is_brought_back_by_the_next_look_or_sweep(house: House, sqlite_url: str) -> None:
