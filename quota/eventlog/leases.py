@@ -111,6 +111,16 @@ class Lease:
             milliseconds = int(self.term / timedelta(milliseconds=1))
             connection.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = {milliseconds}"))
 
+    @contextmanager
+    def counting_if_committed(self) -> Iterator[None]:
+        """Go by the renewals of a transaction while it lasts, and after it only if it was committed."""
+        before = self._renewed
+        try:
+            yield
+        except BaseException:
+            self._renewed = min(before, self._renewed)
+            raise
+
     def keeping(self, work: Callable[[], T], connection: Connection | None = None) -> T:
         """Do something that may take longer than the term, and renew the lease meanwhile.
 
@@ -161,7 +171,7 @@ class Lease:
         """
         if not self._is_running_out():
             return
-        with self._database.write() as connection:
+        with self.counting_if_committed(), self._database.write() as connection:
             self.require(connection)
 
     def release(self) -> None:

@@ -34,7 +34,7 @@ class FencedStreams:
         Raises:
             LeaseLost: another process sweeps by now.
         """
-        with self.projector.locked([experiment_id]) as all_locked:
+        with self.lease.counting_if_committed(), self.projector.locked([experiment_id]) as all_locked:
             locked = all_locked[experiment_id]
             self.lease.require(locked.stream.connection)
             yield locked

@@ -369,6 +369,25 @@ def test_a_lease_expires_by_this_hosts_clock_from_before_it_was_renewed(
         lease.require_unexpired()
 
 
+def test_a_renewal_that_was_not_committed_does_not_count(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = [0.0]
+    monkeypatch.setattr("quota.eventlog.leases.seconds_up", lambda: moment[0])
+
+    def renew_in_vain() -> None:
+        with lease.counting_if_committed(), database.write() as connection:
+            lease.require(connection)
+            moment[0] = TERM.total_seconds()
+            lease.require_unexpired()
+            raise Killed
+
+    with Leases(database, "one").held("sweep", TERM) as lease:
+        moment[0] = TERM.total_seconds() / 2
+        with pytest.raises(Killed):
+            renew_in_vain()
+        with pytest.raises(LeaseLost, match="another process may have taken it"):
+            lease.require_unexpired()
+
+
 def test_what_works_under_a_transaction_that_is_gone_is_told_so_at_once(postgresql_url: str) -> None:
     create_schema(postgresql_url)
     told: list[LeaseLost] = []
