@@ -104,7 +104,7 @@ _REASONS: dict[str, str] = {
     "pinned": "{} pinned",
     "out_of_reach": "{} in no store, or in one that cannot be read (see: ckpt-quota store list, ckpt-quota doctor)",
     "in_use": "{} that somebody has written to since it was saved",
-    "linked": "{} that other checkpoints of their trials link into",
+    "linked": "{} linked with other checkpoints of their trials",
     "left": "{} that are left to the next sweep",
     "refused": "{} that the store refused to move lately (see: ckpt-quota evictions --outcome failed)",
 }

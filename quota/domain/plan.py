@@ -15,7 +15,7 @@ from quota.domain.policies import Candidate, candidates, in_order_of_eviction
 
 Obstacle = Literal["out_of_reach", "in_use", "linked"]
 """Why a place cannot be evicted from: it lies in no store or in one that cannot be read, somebody writes to it, or
-another checkpoint of its trial links into it."""
+it is linked with another checkpoint of its trial."""
 
 HeldBack = Literal["running", "pinned", "out_of_reach", "in_use", "linked", "refused", "left"]
 """Why a checkpoint that counts is not evicted: its trial runs, it is pinned, there is an obstacle, its store refused

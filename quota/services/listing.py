@@ -13,7 +13,7 @@ from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease
 from quota.ports import CheckpointReader
 from quota.services.aliases import Aliases
-from quota.services.links import linking_into
+from quota.services.links import linked_with
 from quota.services.looking import looked_at
 from quota.services.named_places import Name
 from quota.services.stores import Stores
@@ -138,7 +138,7 @@ class Lister:
             name = Name(experiment_id, candidate.trial_id, uri)
             self._lease.keeping(lambda: self._aliases.require_none(name, newest, root, store))
             self._lease.keeping(lambda: self._require_successor(candidate, newest))
-            linking = self._lease.keeping(lambda: linking_into(uri, own, root, self._stores))
+            linked = self._lease.keeping(lambda: linked_with(uri, own, root, self._stores))
         except CheckpointGone:
             listing.missing.append(candidate)
         except PathRefused as error:
@@ -153,7 +153,7 @@ class Lister:
                 # A trial that runs writes to the places of its older ones in turn, and then all is as it should be.
                 if candidate.reason == "paused":
                     self._left_alone.append(_why_in_use(candidate, manifest))
-            elif linking is not None:
+            elif linked is not None:
                 self._linked.add(uri)
             else:
                 self._found[uri, candidate.saved_position] = manifest

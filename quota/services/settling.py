@@ -20,7 +20,7 @@ from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.ports import CheckpointStore
 from quota.projections.projector import LockedExperiment
 from quota.services.aliases import Aliases
-from quota.services.links import linking_into
+from quota.services.links import linked_with
 from quota.services.named_places import Name
 from quota.services.objecting import objection_to
 from quota.services.open_decisions import OpenDecisions
@@ -69,7 +69,8 @@ class Settler:
         trashed: list[EvictionDecided],
     ) -> None:
         """Settle a claim, and note in `trashed` what that moves."""
-        if decision.outcome == "claimed":
+        # What a store that is out of order has not been asked for stays claimed, and the next sweep asks for it.
+        if decision.outcome == "claimed" and decision.decided.store_uri not in self._decisions.stores.suspended:
             # Asked before each move: a process may be frozen between any two of them.
             self._decisions.lease.require(locked.stream.connection)
             reason = self._objection(locked, decision.decided)
@@ -97,9 +98,9 @@ class Settler:
         self._aliases.require_none(name, decided.uri if newest is None else newest.uri, decided.store_uri, store)
         uris = state.trial_uris.get(decided.trial_id, [])
         others = [uri for uri in uris if state.checkpoints[uri].state == "stored"]
-        linking = linking_into(decided.uri, others, decided.store_uri, self._decisions.stores)
-        if linking is not None:
-            reason = f"its trial's checkpoint {linking} links into it, and would be lost along with it"
+        linked = linked_with(decided.uri, others, decided.store_uri, self._decisions.stores)
+        if linked is not None:
+            reason = f"it and its trial's checkpoint {linked} are linked, and one is worth nothing without the other"
             raise PathRefused("checkpoint", "uri", decided.uri, reason)
 
     def _to_settle(self, _: LockedExperiment, decision: Decision) -> bool:
@@ -135,9 +136,6 @@ def _settled(
     or the checkpoint would pass for stored while it lies in the trash.
     """
     ids = {"decision_id": decided.decision_id, "trial_id": decided.trial_id}
-    suspended = stores.suspended.get(decided.store_uri)
-    if suspended is not None:
-        return EvictionFailed(**ids, step="look", error=about(decided, suspended))
     try:
         store = stores.at(decided.store_uri)
         if reason is None:

@@ -10,8 +10,10 @@ import pytest
 from quota.bootstrap import Services, open_store
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
+from quota.errors import PathRefused, StoreError
 from quota.services.sweep_order import SweepOrder
 from quota_local import open_store as open_local_store
+from quota_local.store import LocalStore
 from support import HandClock, create_schema, services_over
 
 if TYPE_CHECKING:
@@ -75,10 +77,10 @@ def sweep_with(services: Services, place: Path, links: dict[str, str]) -> SweepR
 )
 def test_what_a_newer_one_links_into_is_kept(services: Services, root: Path, name: str, target: str) -> None:
     report = sweep_with(services, root / "1" / "new", {name: target})
-    # With the older one kept, the limit leaves nothing but the newer one to take.
+    # The newer one would be worth nothing without the older one, and from the trash it could not guard it.
     assert (root / "1" / "old" / "weights").read_text() == "old"
-    assert (report.tally.decided, report.tally.failed) == (1, 0)
-    assert not (root / "1" / "new").exists()
+    assert (root / "1" / "new" / "weights").read_text() == "new"
+    assert (report.tally.decided, report.held_back) == (0, {"x": {"linked": 2}})
 
 
 def test_links_follow_one_another(services: Services, root: Path) -> None:
@@ -115,6 +117,25 @@ def test_what_is_linked_to_after_its_claim_is_kept(services: Services, root: Pat
         run.carry_out(plan)
     assert not (root / "1" / "old").exists()
     assert (root / "1" / "new" / "base").read_text() == "middle"
+
+
+@pytest.mark.parametrize("error", [StoreError("out of order"), PathRefused("checkpoint", "uri", "new", "a mount")])
+def test_what_cannot_be_looked_at_may_link_into_its_trials_others(
+    services: Services, root: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def links(_: LocalStore, uri: str) -> list[str]:
+        if uri == (root / "1" / "new").as_uri():
+            raise error
+        return []
+
+    handle = ExperimentHandle(services, "tuner", "x")
+    save(handle, root / "1" / "new", resource=3)
+    handle.trial_paused("1", level=3, metric=1.0)
+    monkeypatch.setattr(LocalStore, "links", links)
+    handle.checkpoint_pinned("1", location=root / "1" / "new")
+    report = services.sweeper.sweep(["x"], AT_ONCE)
+    assert (report.tally.decided, report.tally.errors, report.held_back) == (0, [], {"x": {"linked": 1, "pinned": 1}})
+    assert (root / "1" / "old" / "weights").read_text() == "old"
 
 
 def test_links_are_told_by_one_name_each(root: Path) -> None:

@@ -57,6 +57,19 @@ def test_a_store_that_cannot_be_read_is_left_alone_after_a_few_tries(sweeps: Swe
     assert sweeps.sweep(AT_ONCE).tally.purged == 8
 
 
+def test_what_a_store_that_moves_nothing_was_not_asked_for_stays_claimed_until_the_next_sweep(sweeps: Sweeps) -> None:
+    sweeps.prepare(10, high=2, low=2)
+    sweeps.store.hook = refusing("before trash")
+    report = sweeps.sweep(AT_ONCE)
+    assert sweeps.types().count("eviction_failed") == 3
+    assert len(report.tally.errors) == 4
+    assert sweeps.state().usage.claimed_checkpoints == 5
+    sweeps.store.hook = silent
+    sweeps.wait(FIRST_RETRY)
+    assert sweeps.sweep(AT_ONCE).tally.purged == 8
+    sweeps.check_settled()
+
+
 def test_a_few_that_cannot_be_read_stop_no_others(sweeps: Sweeps) -> None:
     sweeps.prepare(10, high=2, low=2)
     refused = [uri_of(str(number)) for number in (3, 5, 7, 9)]
