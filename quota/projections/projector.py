@@ -73,7 +73,7 @@ class Projector:
 
     @contextmanager
     def locked(self, experiment_ids: Iterable[str]) -> Iterator[dict[str, LockedExperiment]]:
-        """Hold streams' locks for one transaction, with their states caught up in memory."""
+        """Hold streams' locks, of one at least, for one transaction, with their states caught up in memory."""
         wanted = sorted(set(experiment_ids))
         self._fold_ahead(wanted)
         taken: dict[str, LockedExperiment] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from quota.domain.admission import admission_refusal
 from quota.domain.events import CheckpointAdopted
 from quota.domain.manifest import Manifest
@@ -65,7 +67,8 @@ class Adopter:
         payload = CheckpointAdopted(trial_id=trial_id, uri=uri, size_bytes=manifest.size_bytes, resource=resource)
         with self._projector.locked([experiment_id]) as all_locked:
             locked = all_locked[experiment_id]
-            refusal = admission_refusal(locked.state, payload) or location_refusal(self._projector, locked, payload)
+            held_deployment = partial(self._projector.held_deployment, locked.stream.connection)
+            refusal = admission_refusal(locked.state, payload) or location_refusal(locked, payload, held_deployment)
             if refusal is not None:
                 raise error_for(named, refusal)
             self._appender.add(locked, payload)

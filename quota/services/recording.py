@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache, partial
 from pathlib import Path
 
 import msgspec
@@ -184,13 +185,14 @@ class Recorder:
         connection = next(iter(locked.values())).stream.connection
         receipts = self.appender.log.stored_before(connection, batch, names)
         answer: list[Receipt] = []
+        held_deployment = cache(partial(self._projector.held_deployment, connection))
         for prepared in batch:
             new = prepared.event
             known = receipts.get(new.event_id)
             if known is None:
                 experiment = locked[new.experiment_id]
                 refusal = admission_refusal(experiment.state, new.payload)
-                refusal = refusal or location_refusal(self._projector, experiment, new.payload)
+                refusal = refusal or location_refusal(experiment, new.payload, held_deployment)
                 if refusal is not None:
                     raise error_for(names.get(new.event_id) or named(new), refusal)
                 position = self._add(experiment, prepared)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from quota.domain.deployment import DeploymentState
 from quota.domain.events import CheckpointAdopted, CheckpointSaved, Event, NewEvent
 from quota.domain.refusal import Refusal, RefusalKind
 from quota.errors import (
@@ -13,7 +16,7 @@ from quota.errors import (
     TimeRefused,
 )
 from quota.eventlog.locations import take_location
-from quota.projections.projector import LockedExperiment, Projector
+from quota.projections.projector import LockedExperiment
 
 _CLASSES: dict[RefusalKind, type[BadInput]] = {
     RefusalKind.NUMBER: NumberRefused,
@@ -29,12 +32,20 @@ def error_for(thing: str, refusal: Refusal) -> BadInput:
     return _CLASSES[refusal.kind](thing, refusal.field, refusal.value, refusal.reason)
 
 
-def location_refusal(projector: Projector, locked: LockedExperiment, payload: Event) -> Refusal | None:
-    """Take a new checkpoint's location, which no other checkpoint may overlap, and no store's root may lie in."""
+def location_refusal(
+    locked: LockedExperiment, payload: Event, held_deployment: Callable[[], DeploymentState]
+) -> Refusal | None:
+    """Take a new checkpoint's location, which no other checkpoint may overlap, and no store's root may lie in.
+
+    Args:
+        locked: The experiment of the trial that has saved it.
+        payload: The event.
+        held_deployment: Gives the deployment's state, and lets nobody change it before the transaction ends.
+    """
     if not isinstance(payload, CheckpointSaved | CheckpointAdopted) or payload.uri in locked.state.checkpoints:
         return None
     # Held before the locations are, as everybody does; and so no store is added around what is taken now.
-    root = projector.held_deployment(locked.stream.connection).root_within(payload.uri)
+    root = held_deployment().root_within(payload.uri)
     if root is not None:
         reason = f"it is or holds the store {root}, and so the place of every other checkpoint there; name its own"
         return Refusal(RefusalKind.PATH, "uri", payload.uri, reason)

@@ -31,7 +31,8 @@ class ReportedPlaces:
     def __init__(self, database: Database, stores: Stores) -> None:
         self._database = database
         self._stores = stores
-        self._followed: set[str] = set()
+        self._followed: dict[str, set[str]] = defaultdict(set)
+        self._counted: dict[str, int] = {}
         self._places: dict[str, NamedPlaces] = defaultdict(NamedPlaces)
 
     def look_around(self) -> None:
@@ -40,7 +41,7 @@ class ReportedPlaces:
             for root in connection.execute(TAKEN_ORPHANS.with_only_columns(decisions.c.store_uri).distinct()).scalars():
                 store = self._store(root)
                 if store is not None:
-                    self._follow(connection, store)
+                    self._follow(connection, store, parse_location(root).scheme)
 
     def is_reported(self, connection: Connection, decided: EvictionDecided) -> bool:
         """Tell whether a trial says by now that it has saved a checkpoint where an orphan was.
@@ -59,7 +60,7 @@ class ReportedPlaces:
         if store is None:
             # Nothing can be done about it just now, and whoever tries says so.
             return False
-        self._follow(connection, store)
+        self._follow(connection, store, parse_location(decided.store_uri).scheme)
         try:
             place = parse_location(store.place(decided.uri))
             root = parse_location(store.place(decided.store_uri))
@@ -73,14 +74,18 @@ class ReportedPlaces:
         except (StoreError, PathRefused):
             return None
 
-    def _follow(self, connection: Connection, store: CheckpointReader) -> None:
-        if count_locations(connection) == len(self._followed):
+    def _follow(self, connection: Connection, store: CheckpointReader, scheme: str) -> None:
+        """Follow what was reported since the last time; only a store of a name's own scheme knows where it leads."""
+        number = count_locations(connection)
+        if self._counted.get(scheme) == number:
             return
+        followed = self._followed[scheme]
         for taken in taken_locations(connection):
-            if taken.location not in self._followed:
-                self._followed.add(taken.location)
+            if taken.location not in followed and parse_location(taken.uri).scheme == scheme:
+                followed.add(taken.location)
                 place = parse_location(place_of(taken, store))
                 self._places[place.scheme].add(place, Name(taken.experiment_id, taken.trial_id, taken.uri))
+        self._counted[scheme] = number
 
 
 def place_of(taken: Overlap, store: CheckpointReader) -> str:

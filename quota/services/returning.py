@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -12,6 +14,7 @@ from quota.domain.locations import Location, parse_location
 from quota.errors import PathRefused, StoreError
 from quota.eventlog.database import Database
 from quota.eventlog.locations import Overlap, taken_locations
+from quota.ports import CheckpointReader
 from quota.projections.projector import Projector
 from quota.services.reported import place_of
 from quota.services.rescuing import Rescuer
@@ -60,22 +63,39 @@ class OrphanReturner:
         if not orphans:
             return []
         own = list(taken_locations(connection, experiment_id, trial_id))
-        stores = Stores(self._projector.look_at_deployment(connection), self._open_store)
-        return [row.decision_id for row in orphans if _is_any_of(own, row.uri, row.store_uri, stores)]
+        stores = Stores(self._projector.deployment(connection), self._open_store)
+        by_root: dict[str, list[Any]] = defaultdict(list)
+        for row in orphans:
+            by_root[row.store_uri].append(row)
+        return [decision_id for root, rows in by_root.items() for decision_id in _those_of(own, root, rows, stores)]
 
 
-def _is_any_of(own: Sequence[Overlap], uri: str, root: str, stores: Stores) -> bool:
-    """Tell whether one of a trial's places is, holds or lies in an orphan's, by whatever name."""
-    if any(_overlap(parse_location(one.uri), parse_location(uri)) for one in own):
-        return True
+def _those_of(own: Sequence[Overlap], root: str, orphans: Sequence[Any], stores: Stores) -> Iterator[str]:
+    """Yield the decisions about orphans of one store that one of a trial's places is, holds or lies in, by any name."""
+    named = [parse_location(one.uri) for one in own]
     try:
         store = stores.at(root)
-        place, root_place = parse_location(store.place(uri)), parse_location(store.place(root))
+        root_place = parse_location(store.place(root))
+        # What leads to the root, or around it, is a mistaken link.
+        reached = [place for one in own if not (place := parse_location(place_of(one, store))).contains(root_place)]
     except (StoreError, PathRefused) as error:
+        logger.warning("which orphans in %s are a trial's can only be told by their names: %s", root, error)
+        store, reached = None, []
+    for orphan in orphans:
+        location = parse_location(orphan.uri)
+        if any(_overlap(one, location) for one in named) or _is_reached(reached, orphan.uri, store):
+            yield orphan.decision_id
+
+
+def _is_reached(reached: Sequence[Location], uri: str, store: CheckpointReader | None) -> bool:
+    if store is None or not reached:
+        return False
+    try:
+        place = parse_location(store.place(uri))
+    except StoreError as error:
         logger.warning("whether orphan %s is a trial's cannot be told: %s", uri, error)
         return False
-    reached = [parse_location(place_of(one, store)) for one in own]
-    return any(_overlap(one, place) and not one.contains(root_place) for one in reached)
+    return any(_overlap(one, place) for one in reached)
 
 
 def _overlap(one: Location, other: Location) -> bool:

@@ -14,7 +14,10 @@ from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
 from quota.eventlog.database import Database
 from quota.eventlog.locations import take_location
 from quota.services.findings import Finding, ReconcileOrder
+from quota.services.reported import ReportedPlaces
+from quota.services.stores import Stores
 from quota.services.sweep_order import SweepOrder, SweepReport
+from quota.testing.memory_store import MemoryStore
 from support import create_schema, tamper
 from sweeps import (
     AT_ONCE,
@@ -263,6 +266,19 @@ def test_what_is_reported_under_another_name_comes_back(sweeps: Sweeps, uri: str
     assert outcomes(sweeps) == ["restored"]
     assert sweeps.store.contents(place) == CONTENT
     check(sweeps)
+
+
+def test_a_name_is_followed_by_a_store_of_its_own_scheme(sweeps: Sweeps) -> None:
+    trash(sweeps)
+    sweeps.store.add_name(PLACE, ALIAS)
+    report_it(sweeps, ALIAS)
+    services = sweeps.services
+    with services.database.read() as connection:
+        stores = Stores(services.projector.look_at_deployment(connection), lambda _: sweeps.store)
+        (decision,) = services.projector.look(connection, ORPHANS_STREAM).decisions.values()
+        reported = ReportedPlaces(services.database, stores)
+        reported._follow(connection, MemoryStore("other://bucket/"), "other")  # noqa: SLF001 - as another orphan's store
+        assert reported.is_reported(connection, decision.decided)
 
 
 def test_a_resume_gets_what_its_trial_has_reported_under_another_name(sweeps: Sweeps) -> None:
