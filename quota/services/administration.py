@@ -84,10 +84,13 @@ class Administration:
             store = known.stores.get(uri)
             own = parse_mark(marks.own or "")
             is_own = store is not None and store.store_id == own.store_id
-            if store is not None and is_own and goes_on_from(self._appender.log, stream.connection, own):
+            is_ours = own.store_id in {one.store_id for one in known.known_stores.values()}
+            if is_ours and not goes_on_from(self._appender.log, stream.connection, own):
+                # Not even where it was removed meanwhile: a newer copy goes on with it.
+                if not take_over:
+                    raise StateRefused(f"store {uri}", "uri", uri, strangeness(uri, own))
+            elif store is not None and is_own:
                 return store
-            if is_own and not take_over:
-                raise StateRefused(f"store {uri}", "uri", uri, strangeness(uri, own))
             _refuse_overlap(known, uri)
             _refuse_checkpoint(stream.connection, uri)
             _refuse_marks(known, uri, replace(marks, own=None) if is_own else marks, take_over=take_over)

@@ -201,6 +201,9 @@ def test_an_older_copy_goes_on_by_the_operators_word_alone(
     with pytest.raises(StateRefused, match=f"then `ckpt-quota store add {root} --take-over`"):
         copy.services.administration.add_store(root)
     assert copy.services.administration.look().stores[root] == before
+    copy.services.administration.remove_store(root)
+    with pytest.raises(StateRefused, match=f"then `ckpt-quota store add {root} --take-over`"):
+        copy.services.administration.add_store(root)
     assert deployment.sweep(AT_ONCE).tally.failed == 0
     copy.services.administration.add_store(root, take_over=True)
     copy.handle.trial_started("4")
@@ -213,7 +216,7 @@ def test_an_older_copy_goes_on_by_the_operators_word_alone(
 def test_of_two_copies_that_sweep_one_store_the_second_one_finds_out(
     deployment: Deployment, copied: Callable[[], Deployment]
 ) -> None:
-    deployment.told_at = datetime.now(UTC)
+    deployment.told_at = datetime.now(UTC) + timedelta(minutes=1)
     deployment.prepare("1", "2", "3")
     deployment.limit(2)
     copy = copied()
