@@ -242,7 +242,8 @@ class S3Store:
         claim = place.find_of(uri)
         if claim is not None:
             release = hiding.release if claim.kind == "markers" else bringing_back.release
-            release(place, claim)
+            with fenced(self._require_leave):
+                release(place, claim)
 
     def own_mark(self) -> str | None:
         """Read the mark in the root's trash.

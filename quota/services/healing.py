@@ -45,7 +45,7 @@ class _Ended:
 class Healer:
     """Heals what a process left that was frozen before a move, made it late, and was killed before it undid it.
 
-    So it does what a server deletes late, whom nobody waited for any more.
+    It heals likewise what a server has deleted late, when nobody waited for its answer any more.
 
     Args:
         database: Where the projections are.
@@ -100,14 +100,31 @@ class Healer:
             try:
                 store = self._stores.at(root)
                 if is_same and checkpoint.state == "stored":
-                    self._bring_back(locked, store, decision_id, uri)
+                    if not self._may_be_written_to(locked, store, ended):
+                        self._bring_back(locked, store, decision_id, uri)
+                    is_over = self._is_past(ended.ended_at)
+                elif is_same and checkpoint.state == "missing":
+                    # Nobody will load it, and its trial may be writing there anew.
                     is_over = self._is_past(ended.ended_at)
                 else:
                     is_over = not is_same or checkpoint.state in _ELSEWHERE
                 if is_over and isinstance(store, DistantStore):
-                    store.release(uri, decision_id)
+                    release = partial(store.release, uri, decision_id)
+                    self._streams.lease.keeping(release, locked.stream.connection)
             except (StoreError, PathRefused) as error:
                 logger.warning("checkpoint %s stays in the trash without a claim: %s", uri, error)
+
+    def _may_be_written_to(self, locked: LockedExperiment, store: CheckpointStore, ended: _Ended) -> bool:
+        """Tell whether what is gone of a checkpoint may be what its trial has removed, to write the next one there.
+
+        What is deleted late is deleted soon after, or by nobody of ours: the lease sees to that. On a disk a move is
+        one step, and what has moved is all of it.
+        """
+        if not isinstance(store, DistantStore) or ended.ended_at is None:
+            return False
+        trial = locked.state.trials.get(locked.state.checkpoints[ended.uri].trial_id)
+        is_running = trial is not None and trial.status == "running"
+        return is_running and ended.ended_at + 2 * self._streams.lease.term <= self._now()
 
     def _is_past(self, ended_at: datetime | None) -> bool:
         """Tell whether nothing that was begun before can still be done."""
