@@ -170,9 +170,12 @@ class Lying:
     def gone_without_intent(self) -> Iterator[str]:
         """Yield what is gone, though the log does not say that it is to be deleted; before a sweep settles anything."""
         taken = [one for one in self._orphans.checkpoints.values() if one.state != "stored"]
+        # What a trial has reported since it was taken for an orphan is given back by the next sweep.
+        waiting = {one.uri for one in taken if one.decision_id in self._claims}
         # What came back from there is its trial's to keep or to lose.
         for checkpoint in (*self._state.checkpoints.values(), *taken):
             is_somewhere = checkpoint.uri in self._sizes or checkpoint.decision_id in self._claims
+            is_somewhere = is_somewhere or checkpoint.uri in waiting
             may_be_gone = checkpoint.state in {"purging", "purged", "missing"} or checkpoint.uri in self._lost
             if not is_somewhere and not may_be_gone:
                 yield f"{checkpoint.uri} is {checkpoint.state} by the log, and lies nowhere"
