@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 
 _EVICTED = frozenset({"trashed", "purging", "forbidden", "purged"})
 _MOST = 10**6
+_LEFT_ALONE_TOLD = 20
 
 _LEVELS: dict[Kind, int] = {
     "missing": logging.WARNING,
@@ -64,8 +65,12 @@ def tell_of_sweep(job: str, report: SweepReport, queries: Queries) -> None:
     for uri in tally.missing:
         message = f"missing: there is nothing at {uri}, where a trial has saved a checkpoint"
         _tell(logging.WARNING, job, message, {"kind": "missing", "uri": uri})
-    for reason in report.left_alone:
+    for reason in report.left_alone[:_LEFT_ALONE_TOLD]:
         _tell(logging.WARNING, job, f"left alone: {reason}", {"kind": "left_alone", "reason": reason})
+    more = len(report.left_alone) - _LEFT_ALONE_TOLD
+    if more > 0:
+        message = f"left alone: {more} more; see clock_tolerance in the README"
+        _tell(logging.WARNING, job, message, {"kind": "left_alone", "more": more})
     for error in tally.errors:
         _tell(logging.ERROR, job, f"{job}: {error}", {"kind": "failed", "error": error})
     _tell_of_untrusted(job, report.untrusted, "swept")

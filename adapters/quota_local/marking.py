@@ -47,7 +47,8 @@ def read_mark(directory_fd: int) -> str | None:
     finally:
         os.close(trash_fd)
     try:
-        return os.read(fd, _MAX_BYTES).decode("ascii", "backslashreplace").strip()
+        # What follows the first line is left of a longer mark, by a process that was killed as it wrote over it.
+        return os.read(fd, _MAX_BYTES).partition(b"\n")[0].decode("ascii", "backslashreplace").strip()
     finally:
         os.close(fd)
 

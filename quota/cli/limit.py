@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from quota.cli.session import DatabaseOption, JsonOption, opened, print_json
-from quota.cli.tables import picked, print_table
+from quota.cli.tables import counted, picked, print_table
 
 app = typer.Typer(help="Set, list and remove limits.", no_args_is_help=True)
 
@@ -51,7 +51,7 @@ def set_limit(
     if as_json:
         print_json({"scope": limit.scope, "measure": limit.measure, "high": limit.high, "low": limit.low})
     else:
-        typer.echo(f"{limit.scope}: above {limit.high} checkpoints, a sweep evicts down to {limit.low}")
+        typer.echo(f"{limit.scope}: above {counted(limit.high, 'checkpoint')}, a sweep evicts down to {limit.low}")
     if is_unknown:
         typer.echo(f"no experiment {experiment_id} is registered yet; the limit holds once it is", err=True)
 

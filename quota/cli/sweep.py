@@ -142,7 +142,7 @@ def _answer(report: SweepReport, retention: timedelta) -> None:
     for reason in report.left_alone[:_SHOWN]:
         typer.echo(f"left alone: {reason}", err=True)
     if len(report.left_alone) > _SHOWN:
-        typer.echo(f"left alone: {len(report.left_alone) - _SHOWN} more for the same reason", err=True)
+        typer.echo(f"left alone: {len(report.left_alone) - _SHOWN} more; see clock_tolerance in the README", err=True)
     for reason in report.untrusted.values():
         typer.echo(f"not swept: {reason}", err=True)
     for experiment_id in report.exceeded:

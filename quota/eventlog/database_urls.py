@@ -52,13 +52,15 @@ def parse_url(url: str) -> URL:
         raise SettingsRefused("database", "url", shown, f"{backend} is not supported; {advice}")
     if backend == "postgresql":
         if not _may_name_a_host(parsed.host or ""):
-            raise SettingsRefused("database", "url", shown, f"its host is no name of one; {advice}")
+            raise SettingsRefused("database", "url", shown, f"no host can be called {parsed.host}; {advice}")
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.host is not None:
         reason = "a SQLite URL has three slashes before a relative path, and four before an absolute one"
         raise SettingsRefused("database", "url", shown, f"{reason}; {advice}")
     if parsed.query:
-        raise SettingsRefused("database", "url", shown, f"a SQLite URL takes no options here; {advice}")
+        raise SettingsRefused(
+            "database", "url", shown, f"a SQLite URL takes no options here, so leave out what follows its `?`; {advice}"
+        )
     path = sqlite_path(parsed)
     if path is None:
         raise SettingsRefused("database", "url", shown, f"the log must outlive the process; {advice}")

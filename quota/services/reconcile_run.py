@@ -222,9 +222,14 @@ class ReconcileRun:
                 outcome = outcomes.get(claim_id)
                 if outcome in OPEN_OUTCOMES:
                     continue
-                # One that has ended, and of which the trash holds nothing any more, is kept for a while by its store.
-                if outcome is None or store.trashed(claim_id):
-                    uri = root.spell_below(f"{TRASH_NAME}/{claim_id}".encode())
+                uri = root.spell_below(f"{TRASH_NAME}/{claim_id}".encode())
+                try:
+                    # One that has ended, and of which the trash holds nothing any more, is kept for a while.
+                    is_there = outcome is None or store.trashed(claim_id)
+                except StoreError as error:
+                    self.watcher.found(Finding(kind="not_looked_into", uri=uri, note=str(error)))
+                    continue
+                if is_there:
                     self.watcher.found(Finding(kind="orphan_in_trash", uri=uri))
 
 

@@ -363,3 +363,12 @@ def test_a_mark_is_readable_for_others_whatever_its_writer_hides(root: Path) -> 
         os.umask(before)
     assert (root / ".trash" / ".store").stat().st_mode & 0o777 == 0o644
     assert store.own_mark() == "second"
+
+
+def test_what_is_left_of_a_longer_mark_is_no_part_of_it(root: Path) -> None:
+    """A process may be killed between writing over a mark and cutting it off."""
+    store = open_store(root.as_uri())
+    store.mark("a-mark-with-a-generation 12 abcdef")
+    mark = root / ".trash" / ".store"
+    mark.write_bytes(b"short\n" + mark.read_bytes()[6:])
+    assert store.own_mark() == "short"

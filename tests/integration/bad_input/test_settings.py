@@ -104,8 +104,8 @@ def test_value_is_refused(given: dict[str, object], message: str) -> None:
         ("quota.db", "this is no database URL"),
         ("sqlite://", "the log must outlive the process"),
         ("sqlite:///a%00b", "the log must outlive the process"),
-        ("sqlite:///quota.db?timeout=abc", "a SQLite URL takes no options here"),
-        (f"postgresql://me@{'h' * 64}/name", "its host is no name of one"),
+        ("sqlite:///quota.db?timeout=abc", "a SQLite URL takes no options here, so leave out what follows its `?`"),
+        (f"postgresql://me@{'h' * 64}/name", f"no host can be called {'h' * 64}"),
     ],
 )
 def test_database_url_is_refused(url: str, reason: str) -> None:
