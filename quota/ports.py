@@ -253,7 +253,7 @@ class DistantStore(Protocol):
     """
 
     def fence(self, require: Callable[[], None]) -> None:
-        """From now on call `require` before each request of `trash` and `purge` that changes anything.
+        """From now on call `require` before each request of `trash`, `purge` and `release` that changes anything.
 
         What it raises ends the call; what undoes a move is requested all the same.
         """

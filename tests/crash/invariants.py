@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from crash.notes import Notes, Promise
     from quota.bootstrap import Services
     from quota.domain.events import RecordedEvent
+    from quota.domain.experiment import Checkpoint
 
 _ENDS_PROMISE = (TrialPaused, TrialStopped, TrialCompleted, TrialFailed)
 _GOES = (CheckpointTrashed, PurgeDecided, CheckpointPurged)
@@ -190,13 +191,21 @@ class Lying:
                 is_other = found is not None and found["trial"] != checkpoint.trial_id
                 if is_other or (found is None and uri not in self._lost):
                     yield f"{uri} is stored by the log, and the disk has {found}"
-            elif checkpoint.state != "missing" and self._is_acknowledged(found):
+            elif checkpoint.state != "missing" and self._is_acknowledged(found) and not self._is_half_back(checkpoint):
                 yield f"{uri} is {checkpoint.state} by the log, and the disk has {found}"
             if checkpoint.pinned and checkpoint.state not in {"stored", "missing"} and found is None:
                 yield f"{uri} is pinned, and is {checkpoint.state}"
 
     def _is_acknowledged(self, found: Content | None) -> bool:
         return found is not None and found["number"] in self._acknowledged
+
+    def _is_half_back(self, checkpoint: Checkpoint) -> bool:
+        """Tell whether a restore from a bucket was cut off between two requests.
+
+        The next sweep finishes it, but for trials that were resumed without: then a restore or a purge ends it.
+        """
+        is_both = checkpoint.uri in self._sizes and checkpoint.decision_id in self._claims
+        return is_both and checkpoint.state == "trashed" and checkpoint.uri.startswith("s3:")
 
     def _trash(self) -> Iterator[str]:
         still_claimed = [one for one, decision in self._decisions.items() if decision.outcome != "trashed"]
@@ -222,6 +231,9 @@ class Lying:
         for one in (state, self._orphans):
             decided = [decision.decided for decision in one.decisions.values()]
             held = {each.decision_id: self._medium.size_in_trash(each) for each in decided}
+            for each in decided:
+                if self._is_half_back(one.checkpoints[each.uri]):
+                    held[each.decision_id] = each.size_bytes
             if one.usage.trashed_bytes != sum(held.values()):
                 said = f"usage of {one.experiment_id} says {one.usage.trashed_bytes} bytes in the trash"
                 yield f"{said}, which holds {held}"

@@ -577,7 +577,7 @@ COMMENT ON COLUMN sweep_history.freed_bytes IS 'Bytes freed.'
 --
 COMMENT ON COLUMN sweep_history.exceeded IS 'Experiments whose limits still did not hold, as a JSON list.'
 --
-COMMENT ON COLUMN sweep_history.errors IS 'The first of what stores said when they refused, as a JSON list.'
+COMMENT ON COLUMN sweep_history.errors IS 'The first of what stores refused, or checkpoints were left alone for, as a JSON list.'
 --
 COMMENT ON COLUMN sweep_history.software_version IS 'Version of the software that ran it.'
 --

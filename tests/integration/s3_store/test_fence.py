@@ -63,6 +63,7 @@ def test_a_lease_that_ends_in_the_middle_of_a_move_ends_that(new_house: Callable
         house.store.restore(house.uri, CLAIM)
         assert house.files() == FILES
         assert house.store.manifest(house.uri) == manifest
+        house.store.fence(Expiring(50))
         house.store.release(house.uri, CLAIM)
         assert house.in_trash() == set()
     pytest.fail("it takes far more requests than it should")
