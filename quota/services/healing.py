@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
 from sqlalchemy import select
 
-from quota.domain.identifiers import event_id_problem
+from quota.domain.experiment import Checkpoint
+from quota.domain.identifiers import ORPHANS_STREAM, event_id_problem
+from quota.domain.locations import parse_location
 from quota.domain.parts import parts
-from quota.errors import PathRefused, StoreError
+from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, StoreError
 from quota.eventlog.database import NAMES_A_QUERY, Database
+from quota.eventlog.locations import overlapping_locations
 from quota.ports import CheckpointStore, DistantStore
 from quota.projections.projector import LockedExperiment
 from quota.projections.tables import decisions
@@ -40,6 +43,15 @@ class _Ended:
     uri: str
     saved_position: int
     ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """Whose checkpoint it is that a decision was about; which one, where that is known."""
+
+    experiment_id: str
+    uri: str
+    saved_position: int | None = None
 
 
 class Healer:
@@ -91,30 +103,55 @@ class Healer:
                 yield _Ended(row.experiment_id, row.decision_id, row.uri, row.checkpoint_position, row.outcome_at)
 
     def _look_after(self, root: str, ended: _Ended) -> None:
-        decision_id, uri, saved_position = ended.decision_id, ended.uri, ended.saved_position
-        with self._streams.locked(ended.experiment_id) as locked:
-            checkpoint = locked.state.checkpoints.get(uri)
-            if checkpoint is None or decision_id in locked.state.decisions:
-                return
-            is_same = checkpoint.saved_position == saved_position
+        owners = self._owners(ended)
+        for owner in owners:
             try:
-                store = self._stores.at(root)
-                if is_same and checkpoint.state == "stored":
-                    if not self._may_be_written_to(locked, store, ended):
-                        self._bring_back(locked, store, decision_id, uri)
-                    is_over = self._is_past(ended.ended_at)
-                elif is_same and checkpoint.state == "missing":
-                    # Nobody will load it, and its trial may be writing there anew.
-                    is_over = self._is_past(ended.ended_at)
-                else:
-                    is_over = not is_same or checkpoint.state in _ELSEWHERE
-                if is_over and isinstance(store, DistantStore):
-                    release = partial(store.release, uri, decision_id)
-                    self._streams.lease.keeping(release, locked.stream.connection)
-            except (StoreError, PathRefused) as error:
-                logger.warning("checkpoint %s stays in the trash without a claim: %s", uri, error)
+                with self._streams.locked(owner.experiment_id) as locked:
+                    checkpoint = locked.state.checkpoints.get(owner.uri)
+                    if checkpoint is None or ended.decision_id in locked.state.decisions:
+                        return
+                    if checkpoint.state == "stored" or owner == owners[-1]:
+                        self._heal(locked, root, ended, owner)
+                        return
+            except (LogCorrupt, ProjectionDiverged) as error:
+                logger.warning("what is kept of checkpoint %s is left alone: %s", owner.uri, error)
+                return
 
-    def _may_be_written_to(self, locked: LockedExperiment, store: CheckpointStore, ended: _Ended) -> bool:
+    def _owners(self, ended: _Ended) -> Sequence[_Owner]:
+        """Return whose log says where a decision's checkpoint is to be: of an orphan, that of a trial that reported it.
+
+        Its decision knows nothing of what the trial's experiment has decided since.
+        """
+        own = _Owner(ended.experiment_id, ended.uri, ended.saved_position)
+        if ended.experiment_id != ORPHANS_STREAM:
+            return [own]
+        with self._database.read() as connection:
+            taken = list(overlapping_locations(connection, parse_location(ended.uri)))
+        return [_Owner(one.experiment_id, one.uri) for one in taken] or [own]
+
+    def _heal(self, locked: LockedExperiment, root: str, ended: _Ended, owner: _Owner) -> None:
+        checkpoint = locked.state.checkpoints[owner.uri]
+        is_same = owner.saved_position in {None, checkpoint.saved_position}
+        try:
+            store = self._stores.at(root)
+            if is_same and checkpoint.state == "stored":
+                if not self._may_be_written_to(locked, store, ended, checkpoint):
+                    self._bring_back(locked, store, ended.decision_id, ended.uri)
+                is_over = self._is_past(ended.ended_at)
+            elif is_same and checkpoint.state == "missing":
+                # Nobody will load it, and its trial may be writing there anew.
+                is_over = self._is_past(ended.ended_at)
+            else:
+                is_over = not is_same or checkpoint.state in _ELSEWHERE
+            if is_over and isinstance(store, DistantStore):
+                release = partial(store.release, ended.uri, ended.decision_id)
+                self._streams.lease.keeping(release, locked.stream.connection)
+        except (StoreError, PathRefused) as error:
+            logger.warning("checkpoint %s stays in the trash without a claim: %s", ended.uri, error)
+
+    def _may_be_written_to(
+        self, locked: LockedExperiment, store: CheckpointStore, ended: _Ended, checkpoint: Checkpoint
+    ) -> bool:
         """Tell whether what is gone of a checkpoint may be what its trial has removed, to write the next one there.
 
         What is deleted late is deleted soon after, or by nobody of ours: the lease sees to that. On a disk a move is
@@ -122,7 +159,7 @@ class Healer:
         """
         if not isinstance(store, DistantStore) or ended.ended_at is None:
             return False
-        trial = locked.state.trials.get(locked.state.checkpoints[ended.uri].trial_id)
+        trial = locked.state.trials.get(checkpoint.trial_id)
         is_running = trial is not None and trial.status == "running"
         return is_running and ended.ended_at + 2 * self._streams.lease.term <= self._now()
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -14,6 +15,7 @@ from integration.s3_store.house import Crash, House
 from quota.bootstrap import Services, open_store
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered, LimitSet, PolicyParameters
+from quota.domain.identifiers import ORPHANS_STREAM
 from quota.errors import StoreError
 from quota.services.findings import Finding, ReconcileOrder
 from quota.services.sweep_order import SweepOrder
@@ -292,3 +294,24 @@ def test_what_is_kept_of_a_checkpoint_goes_when_that_is_evicted_again(house: Hou
         assert claim not in claims_of(house)
         assert handle.resume_trial("1", level=1) is not None
         assert len(keys_of(house, "1")) == 2
+
+
+def test_what_was_kept_of_an_orphan_does_not_come_back_once_it_is_evicted(house: House, sqlite_url: str) -> None:
+    create_schema(sqlite_url)
+    # What was written just now is no orphan.
+    with services_over(sqlite_url, HandClock(datetime.now(UTC) + timedelta(hours=1)), open_store) as services:
+        handle = prepare(services, house)
+        house.client.put_object(Bucket=house.bucket, Key=f"{root_of(house)}trial-2/weights", Body=b"x" * 10)
+        event = "DeleteObjects" if house.kind == "versioned" else "DeleteObject"
+        taken = partial(services.sweeper.trash_orphans, [uri_of(house, "2")], timedelta(), KEEP)
+        cut_off(event, 1, taken)
+        handle.trial_started("2")
+        handle.checkpoint_saved("2", location=uri_of(house, "2"), size_bytes=10, resource=1)
+        handle.trial_paused("2", level=1, metric=0.95)
+        services.sweeper.sweep([ORPHANS_STREAM], KEEP)
+        assert len(keys_of(house, "2")) == 1
+        services.sweeper.sweep(["x"], AT_ONCE)
+        assert (state_of(services, uri_of(house, "2")), keys_of(house, "2")) == ("purged", [])
+        services.sweeper.sweep(["x", ORPHANS_STREAM], KEEP)
+        assert keys_of(house, "2") == []
+        assert claims_of(house) == frozenset()
