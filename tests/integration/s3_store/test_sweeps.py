@@ -280,6 +280,22 @@ def test_what_is_deleted_late_is_brought_back_by_the_next_look_or_sweep(house: H
         assert len(keys_of(house, "1")) == 2
 
 
+def test_what_a_running_trial_deletes_long_after_is_not_brought_back(house: House, sqlite_url: str) -> None:
+    create_schema(sqlite_url)
+    clock = HandClock()
+    with services_over(sqlite_url, clock, open_store) as services:
+        handle = prepare(services, house)
+        event = "DeleteObjects" if house.kind == "versioned" else "DeleteObject"
+        cut_off(event, 1, lambda: services.sweeper.sweep(["x"], KEEP))
+        assert handle.resume_trial("1", level=1) is not None
+        for minutes, keys in ((1, 2), (2, 1)):
+            clock.moment += timedelta(minutes=minutes)
+            house.client.delete_object(Bucket=house.bucket, Key=f"{root_of(house)}trial-1/weights")
+            services.sweeper.sweep(["x"], KEEP)
+            # Long after nobody but the trial can have deleted it: a lease of ours has run out by then.
+            assert len(keys_of(house, "1")) == keys
+
+
 def test_what_is_kept_of_a_checkpoint_goes_when_that_is_evicted_again(house: House, sqlite_url: str) -> None:
     create_schema(sqlite_url)
     with services_over(sqlite_url, HandClock(), open_store) as services:
