@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 
 from sqlalchemy import Connection, select
 
-from quota.domain.experiment import AT_ITS_PLACE
+from quota.domain.experiment import AT_ITS_PLACE, Checkpoint
 from quota.domain.identifiers import ORPHANS_STREAM
 from quota.domain.locations import parse_location
 from quota.domain.parts import parts
@@ -60,18 +61,18 @@ class Aliases:
                 self._read(connection, experiment_ids)
         self._read_until.update(grown)
 
-    def lying(self, plan: Plan) -> dict[str, list[str]]:
-        """Return, by candidates' trials, where the checkpoints of each lie, the latest last."""
-        found: dict[str, list[str]] = defaultdict(list)
+    def lying(self, plan: Plan) -> dict[str, list[Checkpoint]]:
+        """Return, by candidates' trials, the checkpoints of each that lie at their places, the latest last."""
+        found: dict[str, list[Checkpoint]] = defaultdict(list)
         with self._database.read() as connection:
             for trial_ids in parts(sorted({candidate.trial_id for candidate in plan.evictions}), NAMES_A_QUERY):
-                query = select(checkpoints.c.trial_id, checkpoints.c.uri).where(
+                query = select(*(checkpoints.c[field.name] for field in fields(Checkpoint))).where(
                     checkpoints.c.experiment_id == plan.experiment_id,
                     checkpoints.c.trial_id.in_(trial_ids),
                     checkpoints.c.state.in_(AT_ITS_PLACE),
                 )
-                for row in connection.execute(query.order_by(checkpoints.c.saved_position)):
-                    found[row.trial_id].append(row.uri)
+                for row in connection.execute(query.order_by(checkpoints.c.saved_position)).mappings():
+                    found[row["trial_id"]].append(Checkpoint(**row))
         return found
 
     def require_none(self, own: Name, newest: str, root: str, store: CheckpointReader) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from quota.domain.experiment import Checkpoint
 from quota.domain.manifest import LARGEST_BYTES, Manifest
 from quota.domain.plan import Obstacle, Plan
 from quota.domain.policies import Candidate
@@ -14,7 +15,7 @@ from quota.eventlog.leases import Lease
 from quota.ports import CheckpointReader
 from quota.services.aliases import Aliases
 from quota.services.links import linked_with
-from quota.services.looking import looked_at
+from quota.services.looking import Successors, looked_at
 from quota.services.named_places import Name
 from quota.services.stores import Stores
 
@@ -90,7 +91,7 @@ class Lister:
         self._in_use: set[str] = set()
         self._linked: set[str] = set()
         self._found: dict[tuple[str, int], Manifest] = {}
-        self._gone: dict[str, bool] = {}
+        self._successors = Successors(stores)
 
     def obstacle(self, uri: str) -> Obstacle | None:
         """Say what keeps a checkpoint from being evicted, as far as is known by now, or None."""
@@ -112,21 +113,21 @@ class Lister:
             return listing
         self._aliases.refresh()
         lying = self._aliases.lying(plan)
-        self._gone.clear()
+        self._successors.forget()
         for place, candidate in enumerate(plan.evictions, start=1):
             if self._should_stop():
                 break
             if self.obstacle(candidate.uri) is None:
                 self._lease.keep()
-                own = lying.get(candidate.trial_id, [candidate.uri])
+                own = lying.get(candidate.trial_id, [])
                 self._look_at(plan.experiment_id, candidate, place, listing, own)
         listing.is_complete = len(listing.found) == len(plan.evictions)
         return listing
 
     def _look_at(
-        self, experiment_id: str, candidate: Candidate, place: int, listing: Listing, own: Sequence[str]
+        self, experiment_id: str, candidate: Candidate, place: int, listing: Listing, own: Sequence[Checkpoint]
     ) -> None:
-        uri, newest = candidate.uri, own[-1]
+        uri, newest = candidate.uri, own[-1].uri if own else candidate.uri
         root = self._stores.root_of(uri) or uri
         try:
             store = self._stores.holding(uri)
@@ -137,8 +138,8 @@ class Lister:
             manifest = self._manifest(candidate, store)
             name = Name(experiment_id, candidate.trial_id, uri)
             self._lease.keeping(lambda: self._aliases.require_none(name, newest, root, store))
-            self._lease.keeping(lambda: self._require_successor(candidate, newest))
-            linked = self._lease.keeping(lambda: linked_with(uri, own, root, self._stores))
+            self._lease.keeping(lambda: self._require_successor(candidate, own))
+            linked = self._lease.keeping(lambda: linked_with(uri, [one.uri for one in own], root, self._stores))
         except CheckpointGone:
             listing.missing.append(candidate)
         except PathRefused as error:
@@ -176,32 +177,15 @@ class Lister:
         require_size(candidate.uri, manifest)
         return manifest
 
-    def _require_successor(self, candidate: Candidate, newest: str) -> None:
+    def _require_successor(self, candidate: Candidate, own: Sequence[Checkpoint]) -> None:
         """Check that what has superseded a checkpoint is there indeed, where that can be seen.
 
         Raises:
             PathRefused: it is not, so that this one may be its trial's last.
         """
-        if candidate.reason == "superseded" and self._is_gone(newest):
-            reason = f"its trial's later checkpoint {newest} is not at its place, so this one may be the last"
+        if candidate.reason == "superseded" and own and self._successors.is_gone(own[-1].uri, own[-1].size_bytes):
+            reason = f"its trial's later checkpoint {own[-1].uri} is not at its place, so this one may be the last"
             raise PathRefused("checkpoint", "uri", candidate.uri, reason)
-
-    def _is_gone(self, uri: str) -> bool:
-        if uri not in self._gone:
-            self._gone[uri] = self._looks_gone(uri)
-        return self._gone[uri]
-
-    def _looks_gone(self, uri: str) -> bool:
-        if self._stores.root_of(uri) is None:
-            return False
-        try:
-            self._stores.holding(uri).manifest(uri)
-        except CheckpointGone:
-            return True
-        except (StoreError, PathRefused):
-            # What cannot be seen is taken to be as the log says.
-            return False
-        return False
 
 
 def require_size(uri: str, manifest: Manifest) -> None:

@@ -254,11 +254,14 @@ def test_what_its_trial_saves_while_the_plan_is_listed_is_not_taken_along(sweeps
     assert sweeps.store.contents(listed[1]) is None
 
 
-def test_a_superseded_one_whose_successor_is_gone_from_the_disk_is_kept(sweeps: Sweeps) -> None:
+@pytest.mark.parametrize("left", ["nothing", "directories"])
+def test_a_superseded_one_whose_successor_is_gone_from_the_disk_is_kept(sweeps: Sweeps, left: str) -> None:
     sweeps.resume("2")
     sweeps.save("2", "-later", resource=3)
     sweeps.send(TrialPaused(trial_id="2", level=3, metric=0.5))
     sweeps.store.remove_checkpoint(uri_of("2", "-later"))
+    if left == "directories":
+        sweeps.store.add_checkpoint(uri_of("2", "-later"), {})
     sweeps.limit("experiments", 2, 2)
     sweeps.sweep(AT_ONCE)
     told = sweeps.resume("2", 3).checkpoint
