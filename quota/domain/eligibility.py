@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quota.domain.events import CancelReason, EvictionReason
-from quota.domain.experiment import AT_ITS_PLACE, Checkpoint, ExperimentState
+from quota.domain.experiment import ExperimentState
 
 
 def objection(state: ExperimentState, uri: str, saved_position: int, planned_as: EvictionReason) -> CancelReason | None:
@@ -29,11 +29,4 @@ def objection(state: ExperimentState, uri: str, saved_position: int, planned_as:
         return None if trial.status == "paused" else "resumed"
     if uri == trial.promised_uri:
         return "resumed"
-    return None if _has_later_one(state, checkpoint) else "needed"
-
-
-def _has_later_one(state: ExperimentState, checkpoint: Checkpoint) -> bool:
-    """Tell whether the trial has a later checkpoint. Both may be claimed by one sweep, the earlier one first."""
-    uris = state.trial_uris[checkpoint.trial_id]
-    later = uris[uris.index(checkpoint.uri) + 1 :]
-    return any(state.checkpoints[uri].state in AT_ITS_PLACE for uri in later)
+    return "needed" if state.successor_of(checkpoint) is None else None

@@ -311,6 +311,17 @@ class ExperimentState:
                 return self.checkpoints[uri]
         return None
 
+    def successor_of(self, checkpoint: Checkpoint) -> Checkpoint | None:
+        """Return the latest checkpoint at its place that has superseded another one, or None where none has.
+
+        Both may be claimed by one sweep, the earlier one first.
+        """
+        uris = self.trial_uris[checkpoint.trial_id]
+        for uri in reversed(uris[uris.index(checkpoint.uri) + 1 :]):
+            if self.checkpoints[uri].state in AT_ITS_PLACE:
+                return self.checkpoints[uri]
+        return None
+
     def superseded(self, trial_id: str) -> list[Checkpoint]:
         """Return the trial's stored checkpoints that no resume would load and none was promised, oldest first."""
         checkpoints = (self.checkpoints[uri] for uri in self.trial_uris.get(trial_id, []))

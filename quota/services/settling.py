@@ -21,6 +21,7 @@ from quota.ports import CheckpointStore
 from quota.projections.projector import LockedExperiment
 from quota.services.aliases import Aliases
 from quota.services.links import linked_with
+from quota.services.looking import Successors
 from quota.services.named_places import Name
 from quota.services.objecting import objection_to
 from quota.services.open_decisions import OpenDecisions
@@ -43,6 +44,7 @@ class Settler:
     def __init__(self, decisions: OpenDecisions, aliases: Aliases) -> None:
         self._decisions = decisions
         self._aliases = aliases
+        self._successors = Successors(decisions.stores)
 
     def has_claims(self, experiment_id: str) -> bool:
         """Tell whether earlier sweeps left claims that can be settled by now."""
@@ -55,10 +57,15 @@ class Settler:
             self._aliases.refresh()
             try:
                 work = partial(self._settle, moved=moved, trashed=trashed)
-                self._decisions.with_each(experiment_id, batch, work, trashed.clear)
+                self._decisions.with_each(experiment_id, batch, work, partial(self._committed, trashed))
             except Exception:
                 _put_back(trashed, self._decisions.stores)
                 raise
+
+    def _committed(self, trashed: list[EvictionDecided]) -> None:
+        """Forget what was moved and seen under a lock that is given back."""
+        trashed.clear()
+        self._successors.forget()
 
     def _settle(
         self,
@@ -87,7 +94,17 @@ class Settler:
             reason = reason or "store_removed"
         if not _is_called_for(locked.state, decided, self._decisions.deployment):
             reason = reason or "not_called_for"
+        if reason is None and decided.reason == "superseded" and self._has_lost_successor(locked, decided):
+            reason = "needed"
         return reason
+
+    def _has_lost_successor(self, locked: LockedExperiment, decided: EvictionDecided) -> bool:
+        """Look whether what has superseded a checkpoint is still there: the claim may be an earlier sweep's."""
+        successor = locked.state.successor_of(locked.state.checkpoints[decided.uri])
+        if successor is None:
+            return True
+        look = partial(self._successors.is_gone, successor.uri, successor.size_bytes)
+        return self._decisions.keeping(locked, look)
 
     def _require_alone(self, state: ExperimentState, decided: EvictionDecided, store: CheckpointStore) -> None:
         """Check that nobody has reported since the claim what is to be moved, under another name, or links into it."""

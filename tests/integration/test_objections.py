@@ -144,6 +144,49 @@ def test_what_is_superseded_no_more_is_not_taken_as_such(sweeps: Sweeps, step: s
     sweeps.check_settled()
 
 
+@pytest.mark.parametrize("left", ["nothing", "directories"])
+@pytest.mark.parametrize("step", ["before trash", "after trash"])
+def test_what_has_superseded_it_is_looked_at_again_before_a_claim_is_settled(
+    sweeps: Sweeps, step: str, left: str
+) -> None:
+    with_two_places(sweeps)
+    sweeps.limit("experiments", 2, 2)
+    killed_sweep(sweeps, step)
+    sweeps.store.remove_checkpoint(uri_of("2", "-later"))
+    if left == "directories":
+        sweeps.store.add_checkpoint(uri_of("2", "-later"), {})
+    sweeps.sweep(AT_ONCE)
+    assert sweeps.store.contents(uri_of("2")) is not None
+    assert "eviction_cancelled" in sweeps.types()
+    assert sweeps.resume("2", 3).checkpoint == LoadableCheckpoint(uri_of("2"), 1)
+    sweeps.check_settled()
+
+
+def test_what_has_superseded_it_may_be_claimed_too_but_not_be_gone(sweeps: Sweeps) -> None:
+    with_two_places(sweeps)
+    sweeps.limit("experiments", 1, 1)
+    sweeps.send(CheckpointPinned(trial_id="1", uri=uri_of("1")))
+    killed_sweep(sweeps, "before trash")
+    assert [one.state for one in sweeps.state().checkpoints.values()].count("claimed") == 2
+    sweeps.store.remove_checkpoint(uri_of("2", "-later"))
+    sweeps.sweep(KEEP)
+    cancelled = [event.payload for event in sweeps.events() if event.payload.TYPE == "eviction_cancelled"]
+    assert [getattr(one, "reason", None) for one in cancelled] == ["needed", "missing"]
+    # It is the trial's last now, and goes as that.
+    assert sweeps.decision().decided.reason == "paused"
+    sweeps.check_settled(open_decisions=1)
+
+
+def test_a_successor_in_a_store_that_cannot_be_read_is_taken_to_be_there(sweeps: Sweeps) -> None:
+    with_two_places(sweeps)
+    sweeps.limit("experiments", 2, 2)
+    killed_sweep(sweeps, "before trash")
+    sweeps.store.hook = refusing("before manifest", "-later")
+    assert sweeps.sweep(AT_ONCE).tally.purged == 1
+    sweeps.store.hook = silent
+    sweeps.check_settled()
+
+
 def test_both_of_a_trial_s_checkpoints_can_go_in_one_sweep(sweeps: Sweeps) -> None:
     with_two_places(sweeps)
     sweeps.limit("experiments", 1, 1)

@@ -142,10 +142,10 @@ class EvictionCancelled(DecisionEvent, frozen=True, kw_only=True):
 
     Attributes:
         reason: `resumed` or `ended`: its trial was, or has; `needed`: it is not superseded any more, since the later
-            one is gone; `saved_again`: its trial has written another one there; `pinned`; `missing`: there is nothing
-            at its place; `store_removed`: deletion is no longer allowed there; `reported`: a trial has said since that
-            it has saved a checkpoint where an orphan was, around it or within it; `not_called_for`: the limit holds
-            without it by now, or is another one.
+            one is gone, or is not at its place; `saved_again`: its trial has written another one there; `pinned`;
+            `missing`: there is nothing at its place; `store_removed`: deletion is no longer allowed there; `reported`:
+            a trial has said since that it has saved a checkpoint where an orphan was, around it or within it;
+            `not_called_for`: the limit holds without it by now, or is another one.
     """
 
     TYPE: ClassVar[str] = "eviction_cancelled"
