@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from quota.domain.experiment import Checkpoint, ExperimentState, Trial
 
 METRICS = (0.5, 0.25, 0.5, 0.75, -1.5, math.nan, math.inf, -math.inf, 0.0, 0.5)
-TIMES = tuple(timedelta(seconds=seconds) for seconds in (0, 0, 0, 0, 0, 0, 0, 0, -500, 86_400))
+TIMES = tuple(timedelta(seconds=seconds) for seconds in (0, 0, -3, 0, 0, -8, 0, 0, -500, 86_400))
 
 RECORDER_KINDS = (
     *("start", "report", "save", "pause", "resume") * 4,

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from quota.domain.events import EvictionDecided
+from quota.domain.order import successor
 from quota.domain.rung import Rung
 
 TrialStatus = Literal["running", "paused", "stopped", "completed", "failed"]
@@ -273,7 +274,7 @@ class ExperimentState:
         rungs: By level, rising.
         estimators: By level; the overall one under `OVERALL`.
         checkpoints: By URI.
-        trial_uris: Each trial's checkpoints, oldest first.
+        trial_uris: Each trial's checkpoints, oldest first (`quota.domain.order`).
         trials_with_superseded: Trials that may still run and have more than one stored checkpoint.
         decisions: The open ones, by id.
         usage: What it holds.
@@ -317,14 +318,16 @@ class ExperimentState:
         Both may be claimed by one sweep, the earlier one first.
         """
         uris = self.trial_uris[checkpoint.trial_id]
-        for uri in reversed(uris[uris.index(checkpoint.uri) + 1 :]):
-            if self.checkpoints[uri].state in AT_ITS_PLACE:
-                return self.checkpoints[uri]
-        return None
+        later = (self.checkpoints[uri] for uri in uris[uris.index(checkpoint.uri) + 1 :])
+        return successor(checkpoint, [one for one in later if one.state in AT_ITS_PLACE])
 
     def superseded(self, trial_id: str) -> list[Checkpoint]:
-        """Return the trial's stored checkpoints that no resume would load and none was promised, oldest first."""
+        """Return the trial's stored checkpoints that later ones have superseded and none was promised, oldest first."""
         checkpoints = (self.checkpoints[uri] for uri in self.trial_uris.get(trial_id, []))
         stored = [checkpoint for checkpoint in checkpoints if checkpoint.state == "stored"]
         promised = self.trials[trial_id].promised_uri
-        return [checkpoint for checkpoint in stored[:-1] if checkpoint.uri != promised]
+        found: list[Checkpoint] = []
+        for place, checkpoint in enumerate(stored, start=1):
+            if checkpoint.uri != promised and successor(checkpoint, stored[place:]) is not None:
+                found.append(checkpoint)
+        return found

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
@@ -27,6 +29,7 @@ from quota.domain.experiment import (
 )
 from quota.domain.fold.accounting import note_derived
 from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.order import in_order
 from quota.domain.rung import Rung, RungEntry
 from quota.errors import ProjectionDiverged
 from quota.eventlog.log import EventLog
@@ -151,9 +154,12 @@ def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -
 
 def _load_checkpoints(connection: Connection, log: EventLog, state: ExperimentState) -> None:
     loaded = [Checkpoint(**values) for values in _rows(connection, checkpoints, state.experiment_id)]
+    by_trial: dict[str, list[Checkpoint]] = defaultdict(list)
     for checkpoint in sorted(loaded, key=lambda one: one.saved_position):
         state.checkpoints[checkpoint.uri] = checkpoint
-        state.trial_uris.setdefault(checkpoint.trial_id, []).append(checkpoint.uri)
+        by_trial[checkpoint.trial_id].append(checkpoint)
+    for trial_id, own in by_trial.items():
+        state.trial_uris[trial_id] = [checkpoint.uri for checkpoint in in_order(own)]
     query = select(decisions).where(
         decisions.c.experiment_id == state.experiment_id, decisions.c.outcome.in_(OPEN_OUTCOMES)
     )
@@ -174,6 +180,22 @@ def _load_checkpoints(connection: Connection, log: EventLog, state: ExperimentSt
             failed_at=row.failed_at,
             error=row.error,
         )
+
+
+def checkpoints_of(connection: Connection, experiment_id: str, trial_ids: Sequence[str]) -> dict[str, list[Checkpoint]]:
+    """Return trials' checkpoints as the rows have them, in order (`quota.domain.order`).
+
+    Args:
+        connection: Where.
+        experiment_id: Whose trials.
+        trial_ids: Which of them, as many as one query may name.
+    """
+    query = select(*(checkpoints.c[field.name] for field in fields(Checkpoint)))
+    query = query.where(checkpoints.c.experiment_id == experiment_id, checkpoints.c.trial_id.in_(trial_ids))
+    found: dict[str, list[Checkpoint]] = defaultdict(list)
+    for row in connection.execute(query).mappings():
+        found[row["trial_id"]].append(Checkpoint(**row))
+    return {trial_id: in_order(own) for trial_id, own in found.items()}
 
 
 def _event_at(connection: Connection, log: EventLog, experiment_id: str, position: int) -> RecordedEvent:

@@ -56,7 +56,7 @@ VIEW_COLUMNS: dict[str, dict[str, str]] = {
         "resource": "Units of resource that the trial had consumed when it was written.",
         "saved_at": "When it was written, by the sender's clock.",
         "saved_position": "Position of the event that says so.",
-        "is_newest": "Whether the trial has written none later.",
+        "is_newest": "Whether no later event says that the trial has saved another one.",
         "pinned": "Whether it must not be evicted.",
         "trial_status": "running, paused, stopped, completed or failed.",
         "level": "Rung level that the trial was last paused at.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 
 from sqlalchemy import Connection, select
 
@@ -18,6 +17,7 @@ from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.ports import CheckpointReader
 from quota.projections.catching_up import CatchUp
 from quota.projections.projector import Projector
+from quota.projections.storage import checkpoints_of
 from quota.projections.tables import checkpoints, projected_streams
 from quota.services.named_places import Name, NamedPlaces
 
@@ -63,16 +63,11 @@ class Aliases:
 
     def lying(self, plan: Plan) -> dict[str, list[Checkpoint]]:
         """Return, by candidates' trials, the checkpoints of each that lie at their places, the latest last."""
-        found: dict[str, list[Checkpoint]] = defaultdict(list)
+        found: dict[str, list[Checkpoint]] = {}
         with self._database.read() as connection:
             for trial_ids in parts(sorted({candidate.trial_id for candidate in plan.evictions}), NAMES_A_QUERY):
-                query = select(*(checkpoints.c[field.name] for field in fields(Checkpoint))).where(
-                    checkpoints.c.experiment_id == plan.experiment_id,
-                    checkpoints.c.trial_id.in_(trial_ids),
-                    checkpoints.c.state.in_(AT_ITS_PLACE),
-                )
-                for row in connection.execute(query.order_by(checkpoints.c.saved_position)).mappings():
-                    found[row["trial_id"]].append(Checkpoint(**row))
+                for trial_id, own in checkpoints_of(connection, plan.experiment_id, trial_ids).items():
+                    found[trial_id] = [one for one in own if one.state in AT_ITS_PLACE]
         return found
 
     def require_none(self, own: Name, newest: str, root: str, store: CheckpointReader) -> None:

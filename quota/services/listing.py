@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from quota.domain.experiment import Checkpoint
 from quota.domain.manifest import LARGEST_BYTES, Manifest
+from quota.domain.order import successor
 from quota.domain.plan import Obstacle, Plan
 from quota.domain.policies import Candidate
 from quota.errors import CheckpointGone, PathRefused, StoreError
@@ -183,8 +184,13 @@ class Lister:
         Raises:
             PathRefused: it is not, so that this one may be its trial's last.
         """
-        if candidate.reason == "superseded" and own and self._successors.is_gone(own[-1].uri, own[-1].size_bytes):
-            reason = f"its trial's later checkpoint {own[-1].uri} is not at its place, so this one may be the last"
+        if candidate.reason != "superseded":
+            return
+        # Where the log knows of none by now, nothing is claimed.
+        places = [place for place, one in enumerate(own) if one.uri == candidate.uri]
+        later = successor(own[places[0]], own[places[0] + 1 :]) if places else None
+        if later is not None and self._successors.is_gone(later.uri, later.size_bytes):
+            reason = f"its trial's later checkpoint {later.uri} is not at its place, so this one may be the last"
             raise PathRefused("checkpoint", "uri", candidate.uri, reason)
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from sqlalchemy import TextClause, text
 
+from quota.domain.experiment import AT_ITS_PLACE
 from quota.domain.identifiers import DEPLOYMENT_STREAM, id_problem
 from quota.errors import NotFound, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.catching_up import CatchUp
+from quota.projections.storage import checkpoints_of
 
 Answer = list[dict[str, Any]]
 
@@ -40,12 +42,6 @@ ESTIMATORS = """
     SELECT * FROM estimator_status WHERE experiment_id = :experiment_id ORDER BY level IS NULL, level
 """
 RUNGS = "SELECT * FROM rungs WHERE experiment_id = :experiment_id ORDER BY level"
-
-
-NEWEST = """
-    SELECT uri FROM checkpoints WHERE experiment_id = :experiment_id AND trial_id = :trial_id
-    ORDER BY state IN ('stored', 'claimed') DESC, saved_position DESC LIMIT 1
-"""
 
 
 class Queries:
@@ -116,11 +112,13 @@ class Queries:
         """
         self.catch_up([experiment_id])
         is_id = id_problem(trial_id) is None
-        found = self.ask(NEWEST, experiment_id=experiment_id, trial_id=trial_id) if is_id else []
+        with self._database.read() as connection:
+            found = checkpoints_of(connection, experiment_id, [trial_id] if is_id else []).get(trial_id, [])
         if not found:
             advice = f"`ckpt-quota experiment show {experiment_id}` lists them"
             raise NotFound(f"trial {named(trial_id)} of {experiment_id}: it has no checkpoint; {advice}")
-        return str(found[0]["uri"])
+        lying = [one.uri for one in found if one.state in AT_ITS_PLACE]
+        return lying[-1] if lying else found[-1].uri
 
     def evictions(
         self,

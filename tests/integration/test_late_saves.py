@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from quota.domain.events import CheckpointPinned, CheckpointSaved, CheckpointUnpinned, TrialPaused
+from quota.domain.events import CheckpointPinned, CheckpointSaved, CheckpointUnpinned, TrialPaused, TrialStarted
+from quota.services.recording import LoadableCheckpoint
 from support import create_schema
 from sweeps import AT_ONCE, KEEP, SIZE, Killed, Sweeps, kill_at_record, killing, silent, sweeps_over, uri_of
 
@@ -78,6 +79,40 @@ def test_a_save_that_the_trial_has_written_anew_leaves_the_trash_alone(sweeps: S
     assert sweeps.store.contents(uri_of("2")) == newest
     assert sweeps.store.trash_contents(sweeps.decision().decided.decision_id) == NEW
     sweeps.check_settled(open_decisions=1)
+
+
+@pytest.fixture
+def with_a_late_one(database_url: str) -> Iterator[Sweeps]:
+    """Trial 7 runs and has saved at resources 1 and 9, and the word of the first comes after that of the second."""
+    create_schema(database_url)
+    with sweeps_over(database_url) as ready:
+        ready.prepare(1, high=2, low=2)
+        ready.send(TrialStarted(trial_id="7"))
+        ready.store.add_checkpoint(uri_of("7", "-a"), {"weights": b"w" * SIZE})
+        saved = CheckpointSaved(trial_id="7", uri=uri_of("7", "-a"), size_bytes=SIZE, resource=1)
+        late = ready.envelope(saved)
+        ready.wait(timedelta(seconds=30))
+        ready.save("7", "-b", resource=9)
+        ready.services.recorder.append([late])
+        yield ready
+
+
+def test_a_save_that_comes_late_is_what_has_been_superseded(with_a_late_one: Sweeps) -> None:
+    sweeps = with_a_late_one
+    assert sweeps.services.queries.newest_uri("x", "7") == uri_of("7", "-b")
+    assert sweeps.sweep(KEEP).tally.evicted == 1
+    assert sweeps.decision().decided.uri == uri_of("7", "-a")
+    assert sweeps.services.recorder.promised_checkpoint("x", "7") == LoadableCheckpoint(uri_of("7", "-b"), 9)
+    sweeps.check_settled(open_decisions=1)
+
+
+def test_a_save_that_comes_late_is_kept_where_the_later_one_is_gone(with_a_late_one: Sweeps) -> None:
+    sweeps = with_a_late_one
+    sweeps.store.remove_checkpoint(uri_of("7", "-b"))
+    report = sweeps.sweep(AT_ONCE)
+    assert f"its trial's later checkpoint {uri_of('7', '-b')} is not at its place" in report.tally.errors[0]
+    assert sweeps.services.recorder.promised_checkpoint("x", "7") == LoadableCheckpoint(uri_of("7", "-a"), 1)
+    sweeps.check_settled()
 
 
 @pytest.mark.parametrize("seconds_after_the_save", [0, 60])

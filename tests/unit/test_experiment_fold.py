@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 
 from folding import REGISTERED, START, Story, counted, plain, uri_of
+from quota.domain.eligibility import objection
 from quota.domain.events import (
     CheckpointAdopted,
     CheckpointMissing,
     CheckpointPinned,
+    CheckpointSaved,
     CheckpointUnpinned,
     ExperimentFinished,
     LimitRemoved,
@@ -20,9 +22,10 @@ from quota.domain.events import (
     TrialCompleted,
     TrialFailed,
     TrialPaused,
+    TrialReported,
     TrialStopped,
 )
-from quota.domain.experiment import OVERALL, ExperimentState
+from quota.domain.experiment import OVERALL, Checkpoint, ExperimentState
 from quota.domain.fold import fold_experiment
 from stories import EVICTION_KINDS, RECORDER_KINDS, Step, steps, tell
 
@@ -95,6 +98,82 @@ def test_a_newer_checkpoint_supersedes_and_a_resume_loads_the_newest_stored() ->
     story.decide("1", "b")
     assert state.trials_with_superseded == set()
     assert state.superseded("1") == []
+
+
+def late(story: Story, place: str, resource: int, seconds: int) -> None:
+    """Save, so many seconds before the word of it arrives."""
+    saved = CheckpointSaved(trial_id="1", uri=uri_of("1", place), size_bytes=10, resource=resource)
+    story.add(saved, shift=timedelta(seconds=-seconds))
+
+
+def places(checkpoints: list[Checkpoint]) -> list[str]:
+    return [one.uri.removeprefix(uri_of("1").removesuffix("/")).removesuffix("/") for one in checkpoints]
+
+
+def in_state(story: Story) -> list[str]:
+    return places([story.state.checkpoints[uri] for uri in story.state.trial_uris["1"]])
+
+
+def with_two_saved() -> Story:
+    """Save at 3 and 5 seconds, with resources 3 and 9, what arrives at once."""
+    story = Story()
+    story.start("1")
+    story.save("1", "a", resource=3)
+    story.add(TrialReported(trial_id="1", resource=9, metric=0.5))
+    story.save("1", "b", resource=9)
+    return story
+
+
+def test_a_save_that_comes_late_is_not_the_newest() -> None:
+    story = with_two_saved()
+    late(story, "late", 1, seconds=4)
+    assert in_state(story) == ["late", "a", "b"]
+    late(story, "between", 5, seconds=3)
+    assert in_state(story) == ["late", "a", "between", "b"]
+    assert places(story.state.superseded("1")) == ["late", "a", "between"]
+    story.add(TrialPaused(trial_id="1", level=9, metric=0.5))
+    story.resume("1", 9)
+    assert story.state.trials["1"].promised_uri == uri_of("1", "b")
+
+
+def test_a_trial_that_starts_anew_saves_less_resource_and_supersedes_what_it_had() -> None:
+    story = with_two_saved()
+    story.save("1", "anew", resource=1)
+    assert in_state(story) == ["a", "b", "anew"]
+    assert places(story.state.superseded("1")) == ["a", "b"]
+
+
+@pytest.mark.parametrize("resource", [9, 12])
+def test_what_the_time_and_the_resource_contradict_supersedes_nothing_later(resource: int) -> None:
+    story = with_two_saved()
+    # Its host's clock is behind, or it was saved before and is late.
+    late(story, "doubtful", resource, seconds=2)
+    assert in_state(story) == ["a", "b", "doubtful"]
+    assert places(story.state.superseded("1")) == ["a"]
+    state = story.state
+    doubtful, b = (state.checkpoints[uri_of("1", place)] for place in ("doubtful", "b"))
+    assert state.successor_of(b) is None
+    assert objection(state, b.uri, b.saved_position, "superseded") == "needed"
+    # What is saved next settles that.
+    story.save("1", "c", resource=13)
+    assert places(story.state.superseded("1")) == ["a", "b", "doubtful"]
+    assert plain(state.successor_of(doubtful)) == plain(state.checkpoints[uri_of("1", "c")])
+
+
+def test_a_late_save_to_a_place_that_was_written_to_since_changes_nothing() -> None:
+    story = with_two_saved()
+    before = plain(story.state.checkpoints)
+    late(story, "b", 2, seconds=2)
+    assert plain(story.state.checkpoints) == before
+    assert in_state(story) == ["a", "b"]
+    assert story.flags() == ["late_save"]
+
+
+def test_a_time_that_cannot_be_right_makes_no_save_late() -> None:
+    story = with_two_saved()
+    late(story, "odd", 1, seconds=500)
+    assert in_state(story) == ["a", "b", "odd"]
+    assert story.flags() == ["time_before_registration"]
 
 
 @pytest.mark.parametrize(

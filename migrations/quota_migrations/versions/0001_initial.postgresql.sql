@@ -445,7 +445,7 @@ COMMENT ON COLUMN checkpoint_inventory.saved_at IS 'When it was written, by the 
 --
 COMMENT ON COLUMN checkpoint_inventory.saved_position IS 'Position of the event that says so.'
 --
-COMMENT ON COLUMN checkpoint_inventory.is_newest IS 'Whether the trial has written none later.'
+COMMENT ON COLUMN checkpoint_inventory.is_newest IS 'Whether no later event says that the trial has saved another one.'
 --
 COMMENT ON COLUMN checkpoint_inventory.pinned IS 'Whether it must not be evicted.'
 --

@@ -37,6 +37,10 @@ class CheckpointEvent(Event, frozen=True, kw_only=True):
 class CheckpointSaved(CheckpointEvent, frozen=True, kw_only=True):
     """A trial has written a checkpoint. What it wrote to the same place before is no more.
 
+    It is its trial's newest, and supersedes the others. An event that comes late, earlier by its time than one that is
+    known and with less resource, tells of an older one; where its time and its place in the log contradict each other
+    otherwise, neither supersedes the other.
+
     Attributes:
         size_bytes: Size of all its files.
         resource: Units that the trial had consumed when it was written.

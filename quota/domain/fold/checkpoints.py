@@ -16,6 +16,7 @@ from quota.domain.experiment import Checkpoint, ExperimentState
 from quota.domain.fold.accounting import count_new, resize, set_checkpoint_state
 from quota.domain.fold.timing import happened_at
 from quota.domain.fold.trials import Handler
+from quota.domain.order import in_order, is_late, place_among
 
 
 def _saved(state: ExperimentState, event: RecordedEvent, payload: CheckpointSaved | CheckpointAdopted) -> None:
@@ -32,9 +33,13 @@ def _saved(state: ExperimentState, event: RecordedEvent, payload: CheckpointSave
             saved_position=event.position,
             saved_at=saved_at,
         )
+        uris.insert(place_among(checkpoint, uris, state.checkpoints), payload.uri)
         state.checkpoints[payload.uri] = checkpoint
-        uris.append(payload.uri)
         count_new(state, checkpoint)
+        return
+    if checkpoint.state == "stored" and is_late(payload.resource, saved_at, checkpoint):
+        # The trial has written there again since, and the log knows that already.
+        state.touched.flags.append((event.position, "late_save"))
         return
     if checkpoint.state in {"trashed", "purging"}:
         # The earlier one stays in the trash; its decision goes on by itself.
@@ -48,8 +53,7 @@ def _saved(state: ExperimentState, event: RecordedEvent, payload: CheckpointSave
     checkpoint.saved_at = saved_at
     checkpoint.decision_id = None
     checkpoint.failures, checkpoint.failed_at = 0, None
-    uris.remove(payload.uri)
-    uris.append(payload.uri)
+    uris[:] = [one.uri for one in in_order(state.checkpoints[uri] for uri in uris)]
 
 
 def _pin(*, pinned: bool) -> Handler:
