@@ -34,3 +34,25 @@ def seen_above(path: PurePosixPath, mount_id: int | None) -> Iterator[PurePosixP
         for mount in known:
             if mount.device == through.device and above.is_relative_to(mount.root):
                 yield PurePosixPath(mount.point) / above.relative_to(mount.root)
+
+
+def seen_at(path: PurePosixPath, mount_id: int | None) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
+    """Yield where else a directory can be seen, or one below it, each with the path of that one below `path`.
+
+    Args:
+        path: A directory, without symbolic links.
+        mount_id: The mount that it is seen through.
+    """
+    known = mounts()
+    through = next((mount for mount in known if mount.mount_id == mount_id), None)
+    if through is None or not path.is_relative_to(through.point):
+        return
+    inside = PurePosixPath(through.root) / path.relative_to(through.point)
+    for mount in known:
+        point, top = PurePosixPath(mount.point), PurePosixPath(mount.root)
+        if mount.device != through.device:
+            continue
+        if inside.is_relative_to(top):
+            yield point / inside.relative_to(top), PurePosixPath()
+        elif top.is_relative_to(inside):
+            yield point, top.relative_to(inside)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posixpath
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -14,6 +13,7 @@ from quota.domain.identifiers import TRASH_NAME
 from quota.domain.reconciliation import StoredItem
 from quota.errors import CheckpointChanged, PathRefused
 from quota_local.failures import cause_of
+from quota_local.leading import Leads
 from quota_local.listing import moment_of
 from quota_local.roots import OpenRoot
 from quota_local.way import open_seen, spelled
@@ -38,6 +38,7 @@ def survey(root: OpenRoot) -> Generator[StoredItem]:
     Raises:
         OSError: the root cannot be read.
     """
+    leads = Leads(root)
     levels = [_level(b"", os.dup(root.fd))]
     try:
         while levels:
@@ -59,8 +60,8 @@ def survey(root: OpenRoot) -> Generator[StoredItem]:
                 continue
             if not stat.S_ISDIR(status.st_mode):
                 size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-                target = _target(root, level, name) if stat.S_ISLNK(status.st_mode) else None
-                yield StoredItem(path=path, size_bytes=size, modified_at=_modified_at(status), leads_to=target)
+                targets = leads.of(path) if stat.S_ISLNK(status.st_mode) else ()
+                yield StoredItem(path=path, size_bytes=size, modified_at=_modified_at(status), leads_to=targets)
                 continue
             path += b"/"
             below = _entered(root, levels, path, name, status)
@@ -71,21 +72,6 @@ def survey(root: OpenRoot) -> Generator[StoredItem]:
     finally:
         for level in levels:
             level.closing.close()
-
-
-def _target(root: OpenRoot, level: _Level, name: bytes) -> bytes | None:
-    """Return where in the store a symbolic link leads by what is written in it; None where it leads out, or is gone."""
-    try:
-        written = os.readlink(name, dir_fd=level.fd)
-    except OSError:
-        return None
-    for spelling in root.spellings:
-        target = posixpath.normpath(posixpath.join(spelling, level.path, written))
-        if target == spelling:
-            return b""
-        if target.startswith(spelling + b"/"):
-            return target[len(spelling) + 1 :]
-    return None
 
 
 def _entered(

@@ -19,15 +19,15 @@ class StoredItem:
         size_bytes: Size of its content; 0 for a directory.
         modified_at: When it was last written or put there, by the store's clock.
         problem: Why it was not looked into, so that more may lie there; None where it was.
-        leads_to: Where in the store a symbolic link leads, relative to the root, "" for the root itself; None of
-            what is no link, or one that leads out of the store.
+        leads_to: Where in the store a symbolic link leads, and through which further links, relative to the root, ""
+            for the root itself. Empty of what is no link, or one that leads out of the store.
     """
 
     path: bytes
     size_bytes: int
     modified_at: datetime
     problem: str | None = None
-    leads_to: bytes | None = None
+    leads_to: tuple[bytes, ...] = ()
 
     @property
     def is_directory(self) -> bool:
@@ -150,8 +150,8 @@ class Comparison:
             The orphan that is complete by that; None where there is none.
         """
         owner = self._owner(item.path)
-        if item.leads_to is not None:
-            self._note_link(owner, item.leads_to)
+        for target in item.leads_to:
+            self._note_link(owner, target)
         if isinstance(owner, Expected):
             owner.is_found = True
             owner.is_whole = owner.is_whole and item.problem is None

@@ -124,7 +124,7 @@ def test_orphans_beside_checkpoints_are_known(path: str, *, is_beside: bool) -> 
 
 
 def link(path: str, to: str) -> StoredItem:
-    return StoredItem(path=path.encode(), size_bytes=0, modified_at=START, leads_to=to.encode())
+    return StoredItem(path=path.encode(), size_bytes=0, modified_at=START, leads_to=(to.encode(),))
 
 
 @pytest.mark.parametrize(

@@ -164,17 +164,58 @@ def test_no_descriptor_is_left_open(house: House) -> None:
 @pytest.mark.parametrize(
     ("written", "leads_to"),
     [
-        ("../blobs/abc", b"blobs/abc"),
-        ("../experiment", b"experiment"),
-        ("..", b""),
-        ("{root}/blobs/abc", b"blobs/abc"),
-        ("{root}", b""),
-        ("../../elsewhere", None),
-        ("/", None),
-        ("{root}-2/blobs", None),
+        ("../blobs/abc", {b"blobs/abc"}),
+        ("../experiment", {b"experiment"}),
+        ("..", {b""}),
+        ("{root}/blobs/abc", {b"blobs/abc"}),
+        ("{root}", {b""}),
+        ("../../elsewhere", set()),
+        ("/", set()),
+        ("{root}-2/blobs", set()),
+        ("{home}/scratch/blobs/abc", {b"blobs/abc"}),
+        ("{home}/scratch", {b""}),
+        ("../../home/scratch/experiment/../blobs", {b"blobs"}),
+        ("../other/../blobs", {b"other", b"experiment/blobs"}),
+        ("../other/blobs", {b"other", b"experiment/trial-1/blobs"}),
+        ("{home}/other/blobs", {b"other", b"experiment/trial-1/blobs"}),
+        ("weights", {b"snapshot/weights"}),
     ],
 )
-def test_it_is_told_where_in_the_store_a_link_leads(house: House, written: str, leads_to: bytes | None) -> None:
+def test_it_is_told_where_in_the_store_a_link_leads(house: House, written: str, leads_to: set[bytes]) -> None:
+    """Also by a name of the store that nobody told it, such as a link in a home directory."""
+    home = house.root.with_name("home")
+    home.mkdir()
+    (home / "scratch").symlink_to(house.root)
+    (home / "other").symlink_to("scratch/other")
+    (house.root / "other").symlink_to("experiment/trial-1")
     (house.root / "snapshot").mkdir()
-    (house.root / "snapshot/weights").symlink_to(written.format(root=house.root))
-    assert listed(house)[b"snapshot/weights"].leads_to == leads_to
+    (house.root / "snapshot/weights").symlink_to(written.format(root=house.root, home=home))
+    assert set(listed(house)[b"snapshot/weights"].leads_to) == leads_to
+
+
+def test_a_link_past_where_nobody_may_look_may_lead_anywhere(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = house.root.with_name("closed")
+    closed.symlink_to(house.root)
+    (house.root / "link").symlink_to(closed / "experiment")
+    real = os.readlink
+
+    def readlink(path: Path) -> str:
+        if path == closed:
+            raise PermissionError(errno.EACCES, "closed")
+        return real(path)
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    assert listed(house)[b"link"].leads_to == (b"",)
+
+
+@pytest.mark.parametrize(("bound", "leads_to"), [("", b"experiment"), ("experiment", b"experiment/trial-1")])
+def test_a_link_by_a_directory_that_is_mounted_twice(
+    house: House, mount: Callable[..., None], bound: str, leads_to: bytes
+) -> None:
+    elsewhere = house.root.with_name("elsewhere")
+    elsewhere.mkdir()
+    mount(elsewhere, "--bind", str(house.root / bound))
+    if not (elsewhere / leads_to.decode().removeprefix(f"{bound}/")).exists():
+        pytest.skip("nothing can be mounted here")
+    (house.root / "link").symlink_to(elsewhere / leads_to.decode().removeprefix(f"{bound}/"))
+    assert listed(house)[b"link"].leads_to == (leads_to,)
