@@ -6,10 +6,14 @@ import errno
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 
+from quota.domain.manifest import Manifest
 from quota.errors import CheckpointChanged, CheckpointGone, PathRefused
+from quota.ports import require_same
 from quota_local.boundary import identity, status_or_none
 from quota_local.kernel import rename_noreplace
+from quota_local.listing import manifest_of
 from quota_local.roots import OpenRoot
 from quota_local.walking import Spot
 from quota_local.way import parent_of
@@ -17,12 +21,16 @@ from quota_local.way import parent_of
 _OCCUPIED = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
-def move_in(spot: Spot, trash_fd: int, claim: bytes) -> None:
-    """Rename `spot` to `claim` in the trash, provided that it is still what was seen.
+def move_in(spot: Spot, trash_fd: int, claim: bytes, manifest: Manifest) -> None:
+    """Rename `spot` to `claim` in the trash, provided that it still is what was seen and `manifest` names.
+
+    A trial may begin to write there right before the rename: only what lies in the trash says what was moved.
 
     Raises:
         CheckpointGone: it vanished meanwhile.
-        CheckpointChanged: it was replaced meanwhile; what replaced it was put back.
+        CheckpointChanged: it was replaced or written to meanwhile. It was put back, or stays in the trash where
+            something else lies at its place by now.
+        PathRefused: it holds something by now that no checkpoint may hold, and was put back likewise.
         OSError: the rename failed, or could not be made durable and was undone.
     """
     try:
@@ -32,11 +40,11 @@ def move_in(spot: Spot, trash_fd: int, claim: bytes) -> None:
     try:
         moved = os.stat(claim, dir_fd=trash_fd, follow_symlinks=False)
         _require_seen(moved, spot.seen, spot.subject)
+        require_same(spot.subject, manifest_of(replace(spot, parent_fd=trash_fd, name=claim)), manifest)
         os.fsync(trash_fd)
         os.fsync(spot.parent_fd)
-    except (OSError, CheckpointChanged):
-        with suppress(OSError):
-            rename_noreplace(trash_fd, claim, spot.parent_fd, spot.name)
+    except (OSError, CheckpointChanged, PathRefused) as error:
+        _put_back(spot, trash_fd, claim, error)
         raise
 
 
@@ -78,6 +86,20 @@ def settle(root: OpenRoot, trash_fd: int, components: Sequence[bytes], subject: 
         parent_of(root.fd, components, root.boundary, subject) as parent_fd,
     ):
         os.fsync(parent_fd)
+
+
+def _put_back(spot: Spot, trash_fd: int, claim: bytes, refusal: Exception) -> None:
+    """Undo a move, and replace nothing.
+
+    Raises:
+        CheckpointChanged: there is something else at its place by now.
+    """
+    try:
+        rename_noreplace(trash_fd, claim, spot.parent_fd, spot.name)
+    except OSError as error:
+        if error.errno in _OCCUPIED:
+            kept = f"what was moved stays in the trash as {claim.decode()}, for something else lies at its place by now"
+            raise CheckpointChanged(f"{spot.subject}: it changed while it was moved; {kept}") from refusal
 
 
 def _require_seen(moved: os.stat_result, seen: os.stat_result, subject: str) -> None:

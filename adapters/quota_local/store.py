@@ -141,7 +141,8 @@ class LocalStore:
 
         Raises:
             CheckpointGone: neither `uri` nor the trash has anything.
-            CheckpointChanged: what lies at `uri` is not what `manifest` names. Nothing was moved.
+            CheckpointChanged: what lies at `uri` is not what `manifest` names. Nothing was moved. (Where it
+                changed right before the rename, and something else lies at `uri` right after, the trash keeps it.)
             PathRefused: as in `manifest`, or the trash is no directory on the root's file system.
             StoreError: `claim_id` is no plain name, or the store refused or failed; nothing was moved. (Where a
                 failing disk does not even let the rename be undone, `trashed` tells.)
@@ -158,7 +159,7 @@ class LocalStore:
                 spot = _found(root, parent_fd, components[-1], subject)
                 require_same(subject, manifest_of(spot), manifest)
                 with made_trash(root, self._uri) as trash_fd:
-                    move_in(spot, trash_fd, name)
+                    move_in(spot, trash_fd, name, manifest)
 
     def restore(self, uri: str, claim_id: str) -> bool:
         """Move the checkpoint of `claim_id` back from the trash to `uri`, by one rename that replaces nothing.

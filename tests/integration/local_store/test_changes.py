@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from integration.local_store.house import CLAIM, House, before_call, failing, key
-from quota.errors import CheckpointChanged, CheckpointGone
+from integration.local_store.house import CLAIM, House, before_call, failing, key, snapshot
+from quota.errors import CheckpointChanged, CheckpointGone, PathRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +70,62 @@ def test_a_checkpoint_replaced_between_look_and_rename_is_put_back(
         house.store.trash(house.uri, CLAIM, manifest)
     assert (house.checkpoint / "model.pt").read_bytes() == b"later!!"
     assert not house.store.trashed(CLAIM)
+
+
+def at_the_rename(monkeypatch: pytest.MonkeyPatch, before: Callable[[], object], after: Callable[[], object]) -> None:
+    """Do something right before and right after the next rename, as a trial would that writes meanwhile."""
+    real: Callable[..., None] = os.rename
+
+    def rename(*args: object, **keywords: object) -> None:
+        monkeypatch.setattr(os, "rename", real)
+        before()
+        real(*args, **keywords)
+        after()
+
+    monkeypatch.setattr(os, "rename", rename)
+
+
+@pytest.mark.parametrize("written", ["model.pt", "sub/new.bin"])
+def test_a_checkpoint_written_to_between_look_and_rename_is_put_back(
+    house: House, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    """A trial that rotates between a few places has just begun to write its next one there."""
+    manifest = house.store.manifest(house.uri)
+    at_the_rename(monkeypatch, lambda: (house.checkpoint / written).write_bytes(b"later!!!"), lambda: None)
+    with pytest.raises(CheckpointChanged, match="nothing was moved"):
+        house.store.trash(house.uri, CLAIM, manifest)
+    assert (house.checkpoint / written).read_bytes() == b"later!!!"
+    assert (house.checkpoint / "sub" / "state.bin").read_bytes() == b"state"
+    assert not house.store.trashed(CLAIM)
+
+
+def test_a_fifo_made_between_look_and_rename_is_put_back(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest = house.store.manifest(house.uri)
+    at_the_rename(monkeypatch, lambda: os.mkfifo(house.checkpoint / "fifo"), lambda: None)
+    with pytest.raises(PathRefused, match="FIFO"):
+        house.store.trash(house.uri, CLAIM, manifest)
+    assert (house.checkpoint / "fifo").exists()
+    assert not house.store.trashed(CLAIM)
+
+
+def test_a_checkpoint_written_to_before_and_after_the_rename_stays_in_the_trash(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is moved over what lies at the place by now, and nothing of the two is ever purged or merged."""
+    manifest = house.store.manifest(house.uri)
+
+    def go_on() -> None:
+        house.checkpoint.mkdir()
+        (house.checkpoint / "state.bin").write_bytes(b"the rest")
+
+    at_the_rename(monkeypatch, lambda: (house.checkpoint / "model.pt").write_bytes(b"later!!"), go_on)
+    with pytest.raises(CheckpointChanged, match=rf"stays in the trash as {CLAIM}"):
+        house.store.trash(house.uri, CLAIM, manifest)
+    assert snapshot(house.checkpoint).keys() == {"state.bin"}
+    for refusing in (house.store.require_purgeable, house.store.purge):
+        with pytest.raises(CheckpointChanged, match=r"model\.pt"):
+            refusing(CLAIM, manifest)
+    assert (house.trashed / "model.pt").read_bytes() == b"later!!"
 
 
 def test_a_checkpoint_that_vanishes_between_look_and_rename(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
