@@ -23,18 +23,26 @@ class Purger:
 
     Args:
         decisions: What is to be done.
+        require_clock: Checks that the clock can be right, by which it is due.
     """
 
-    def __init__(self, decisions: OpenDecisions) -> None:
+    def __init__(self, decisions: OpenDecisions, require_clock: Callable[[], None]) -> None:
         self._decisions = decisions
+        self._require_clock = require_clock
 
     def has_due(self, experiment_id: str, order: SweepOrder) -> bool:
         """Tell whether the trash holds what is to be deleted by now."""
         return bool(self._decisions.find(experiment_id, self._due(order)))
 
     def purge_trash(self, experiment_id: str, order: SweepOrder) -> None:
-        """Delete for good what has been in the trash for long enough, and finish purges begun."""
+        """Delete for good what has been in the trash for long enough, and finish purges begun.
+
+        Raises:
+            ClockJumped: the clock was set since the sweep began, so that nobody knows what is due.
+        """
         for batch in self._decisions.batches(experiment_id, self._due(order)):
+            # By a clock that was set ahead in the middle of a sweep, everything is due at once.
+            self._require_clock()
             begun: list[Decision] = []
             # From here on a resume is told that these are gone.
             self._decisions.with_each(experiment_id, batch, partial(self._begin_purge, begun=begun))

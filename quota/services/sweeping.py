@@ -43,7 +43,7 @@ class Sweeper:
         leases: Sees to it that one process sweeps at a time.
         rescuer: Looks again for what is not at its place.
         software_version: Is recorded with each sweep.
-        clock_guard: Doubts the clock before each sweep; None where it is set by hand.
+        clock_guard: Doubts the clock before each sweep and purge; None where it is set by hand.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Sweeper:
             DatabaseUnavailable: the database went away; what was claimed is finished by the next sweep.
             LogCorrupt: the deployment's own stream contradicts itself; nothing was done. (Where an experiment's does,
                 or its projections are not what the log says, the others are swept, and the report names it.)
-            ClockJumped: the host's clock cannot be right; nothing was done.
+            ClockJumped: the host's clock cannot be right; nothing was done, or nothing was purged since.
             LeaseHeld: another process sweeps.
             LeaseLost: this process took too long, and another one has taken over.
         """
@@ -132,6 +132,10 @@ class Sweeper:
         with self._database.read() as connection:
             return self._appender.log.position(connection, ORPHANS_STREAM) > 0
 
+    def _require_clock(self) -> None:
+        if self._clock_guard is not None:
+            self._clock_guard.require_right()
+
     def _aliases(self) -> Aliases:
         return Aliases(self._database, self._projector, CatchUp(self._database, self._projector))
 
@@ -146,8 +150,7 @@ class Sweeper:
             LeaseHeld: another process sweeps.
         """
         with self._leases.held(SWEEP_LEASE, order.lease_term) as lease:
-            if self._clock_guard is not None:
-                self._clock_guard.require_right()
+            self._require_clock()
             with self._database.read() as connection:
                 deployment = self._projector.look_at_deployment(connection)
             streams = FencedStreams(self._projector, lease)
@@ -164,7 +167,7 @@ class Sweeper:
                 projector=self._projector,
                 appender=self._appender,
                 settler=Settler(decisions, aliases),
-                purger=Purger(decisions),
+                purger=Purger(decisions, self._require_clock),
                 trash_keeper=TrashKeeper(decisions),
                 stores=stores,
                 chains=self._chains,

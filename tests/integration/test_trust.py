@@ -15,9 +15,10 @@ from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import ClockJumped, StateRefused
 from quota.eventlog.clock_watch import ClockWatch, system_uptime
 from quota.services.clock_guard import ClockGuard
+from quota.services.sweep_order import SweepOrder
 from quota.services.sweep_run import SweepRun
 from support import HandClock, create_schema, services_over, tamper
-from sweeps import AT_ONCE, DAY, KEEP, Killed, Sweeps, WatchedStore, killing, silent, sweeps_over, uri_of
+from sweeps import AT_ONCE, BY_LEVEL, DAY, KEEP, Killed, Sweeps, WatchedStore, killing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -244,6 +245,32 @@ def test_a_clock_that_was_wrong_for_a_while_is_accepted_by_an_operator(
         with pytest.raises(ClockJumped):
             sweeps.sweep(AT_ONCE)
         assert list(services.rebuilder.verify(DEPLOYMENT_STREAM, lambda _: None)) == []
+
+
+def test_a_clock_that_is_set_ahead_during_a_sweep_purges_nothing(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_schema(database_url)
+    clock, store = Ahead(), WatchedStore()
+    with services_over(database_url, clock, lambda _: store) as services:
+        sweeps = Sweeps(services, HandClock(), store)
+        if services.database.is_sqlite:
+            monkeypatch.setattr(type(services.database), "now", lambda *_: clock.now())
+        guarded(services)
+        sweeps.prepare(3, high=2, low=2)
+        hour = SweepOrder(BY_LEVEL, timedelta(hours=1))
+        assert sweeps.sweep(hour).tally.evicted == 1
+        sweeps.limit("experiments", 1, 1)
+
+        def set_ahead(step: str, _: str) -> None:
+            if step == "after trash":
+                clock.by = timedelta(hours=2)
+
+        store.hook = set_ahead
+        with pytest.raises(ClockJumped):
+            sweeps.sweep(hour)
+        assert store.deleted == []
+        assert [decision.outcome for decision in sweeps.state().decisions.values()] == ["trashed"] * 2
 
 
 def test_a_clock_that_is_wrong_deletes_nothing(sweeps: Sweeps) -> None:
