@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from quota.domain.events import CancelReason, EvictionReason
-from quota.domain.experiment import ExperimentState
+from quota.domain.experiment import Checkpoint, ExperimentState
 
 
 def objection(state: ExperimentState, uri: str, saved_position: int, planned_as: EvictionReason) -> CancelReason | None:
@@ -30,3 +30,15 @@ def objection(state: ExperimentState, uri: str, saved_position: int, planned_as:
     if uri == trial.promised_uri:
         return "resumed"
     return "needed" if state.successor_of(checkpoint) is None else None
+
+
+def is_needed_again(state: ExperimentState, checkpoint: Checkpoint) -> bool:
+    """Tell whether what was evicted as superseded is the last of a trial that may run: what came after it is missing.
+
+    What is evicted after it was missed least, and stays evicted; what of it can still come back does so first.
+    """
+    if state.trials[checkpoint.trial_id].has_ended:
+        return False
+    uris = state.trial_uris[checkpoint.trial_id]
+    later = [state.checkpoints[uri].state for uri in uris[uris.index(checkpoint.uri) + 1 :]]
+    return bool(later) and later[-1] == "missing" and not {"stored", "claimed", "trashed"} & set(later)

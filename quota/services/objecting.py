@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quota.domain.eligibility import objection
+from quota.domain.eligibility import is_needed_again, objection
 from quota.domain.events import CancelReason, EvictionDecided
 from quota.domain.experiment import Decision
 from quota.eventlog.locations import is_taken
@@ -19,9 +19,12 @@ def objection_to(locked: LockedExperiment, decided: EvictionDecided) -> CancelRe
 
 
 def is_wanted_back(locked: LockedExperiment, decision: Decision, reported: ReportedPlaces) -> bool:
-    """Tell whether what a decision has put into the trash belongs at its place: what is pinned, or was reported."""
+    """Tell whether what a decision has put into the trash belongs at its place: what is pinned, reported or needed."""
     if decision.outcome not in {"trashed", "forbidden"}:
         return False
     checkpoint = locked.state.checkpoints[decision.decided.uri]
     is_own = checkpoint.decision_id == decision.decided.decision_id
-    return is_own and (checkpoint.pinned or reported.is_reported(locked.stream.connection, decision.decided))
+    if not is_own:
+        return False
+    is_needed = decision.decided.reason == "superseded" and is_needed_again(locked.state, checkpoint)
+    return is_needed or checkpoint.pinned or reported.is_reported(locked.stream.connection, decision.decided)

@@ -187,6 +187,21 @@ def test_a_successor_in_a_store_that_cannot_be_read_is_taken_to_be_there(sweeps:
     sweeps.check_settled()
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_was_superseded_comes_back_where_its_successor_is_missing(sweeps: Sweeps, *, ends: bool) -> None:
+    with_two_places(sweeps)
+    sweeps.limit("experiments", 2, 2)
+    sweeps.sweep(KEEP)
+    sweeps.store.remove_checkpoint(uri_of("2", "-later"))
+    sweeps.send(CheckpointMissing(trial_id="2", uri=uri_of("2", "-later")))
+    if ends:
+        sweeps.send(TrialStopped(trial_id="2"))
+    sweeps.sweep(AT_ONCE)
+    assert (sweeps.store.contents(uri_of("2")) is None) == ends
+    assert sweeps.checkpoint("2").state == ("purged" if ends else "stored")
+    sweeps.check_settled()
+
+
 def test_both_of_a_trial_s_checkpoints_can_go_in_one_sweep(sweeps: Sweeps) -> None:
     with_two_places(sweeps)
     sweeps.limit("experiments", 1, 1)
