@@ -153,21 +153,23 @@ class Recorder:
         Raises:
             StateRefused: there is no such trial, or it does not run.
         """
+        self._returner.give_back(experiment_id, trial_id)
         with self._projector.locked([experiment_id]) as all_locked:
             locked = all_locked[experiment_id]
             trial = locked.state.trials.get(trial_id)
             if trial is None or trial.status != "running":
                 reason = "it does not run, so nothing is kept for it; resume it first"
                 raise StateRefused(f"trial {trial_id} of experiment {experiment_id}", "trial_id", trial_id, reason)
-            return self._saved_since(locked, trial) or self._promised(locked, trial)
+            return self._latest(locked, trial)
 
-    def _saved_since(self, locked: LockedExperiment, trial: Trial) -> LoadableCheckpoint | None:
-        """Return the latest checkpoint that a trial has saved since it was started or resumed, and that is there."""
+    def _latest(self, locked: LockedExperiment, trial: Trial) -> LoadableCheckpoint | None:
+        """Return the latest of what a trial has saved since it was started or resumed, and of what it was promised."""
         since = trial.resumed_position or 0
-        while (newest := locked.state.newest_stored(trial.trial_id)) is not None and newest.saved_position > since:
-            self._rescuer.look_for(locked, newest.uri)
-            if newest.state == "stored":
-                return LoadableCheckpoint(newest.uri, newest.resource)
+        for uri in reversed(locked.state.trial_uris.get(trial.trial_id, [])):
+            checkpoint = locked.state.checkpoints[uri]
+            is_its_own = checkpoint.saved_position > since or uri == trial.promised_uri
+            if is_its_own and self._rescuer.is_to_be_loaded(locked, uri):
+                return LoadableCheckpoint(uri, checkpoint.resource)
         return None
 
     def _promised(self, locked: LockedExperiment, trial: Trial) -> LoadableCheckpoint | None:

@@ -12,6 +12,7 @@ from quota.services.appending import Appender
 from quota.services.bringing_back import is_brought_back
 from quota.services.looking import looked_at
 from quota.services.stores import OpenStore, Stores
+from quota.services.taken_orphans import is_taken_for_an_orphan
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,19 @@ class Rescuer:
         if decision is not None and decision.can_be_undone:
             self._is_undone(locked, decision, self._stores(locked), "reported")
 
+    def is_to_be_loaded(self, locked: LockedExperiment, uri: str) -> bool:
+        """Make sure of a checkpoint of a trial that runs: it is at its place, or comes back from the trash.
+
+        What may lie in the trash as an orphan is not there now, and nobody knows that it is missing.
+        """
+        checkpoint, stores = locked.state.checkpoints[uri], self._stores(locked)
+        if checkpoint.state == "stored":
+            if is_taken_for_an_orphan(locked.stream.connection, uri):
+                return self._lies_there(checkpoint, stores)
+            return self._is_there(locked, checkpoint, stores)
+        decision = _decision_about(locked, checkpoint)
+        return decision is not None and self._is_undone(locked, decision, stores, "needed")
+
     def look_for(self, locked: LockedExperiment, uri: str) -> None:
         """Record a stored checkpoint as missing where its store has nothing at its place."""
         self._is_there(locked, locked.state.checkpoints[uri], self._stores(locked))
@@ -88,14 +102,18 @@ class Rescuer:
         return Stores(self._projector.held_deployment(locked.stream.connection), self._open_store)
 
     def _is_there(self, locked: LockedExperiment, checkpoint: Checkpoint, stores: Stores) -> bool:
+        if self._lies_there(checkpoint, stores) or self.is_found_again(locked, checkpoint, stores):
+            return True
+        self._appender.add(locked, CheckpointMissing(trial_id=checkpoint.trial_id, uri=checkpoint.uri))
+        return False
+
+    def _lies_there(self, checkpoint: Checkpoint, stores: Stores) -> bool:
+        """Look whether a checkpoint is at its place."""
         if stores.root_of(checkpoint.uri) is None:
             return True
         try:
             looked_at(stores.holding(checkpoint.uri), checkpoint.uri, checkpoint.size_bytes)
         except CheckpointGone:
-            if self.is_found_again(locked, checkpoint, stores):
-                return True
-            self._appender.add(locked, CheckpointMissing(trial_id=checkpoint.trial_id, uri=checkpoint.uri))
             return False
         except (StoreError, PathRefused) as error:
             logger.warning("checkpoint %s is taken to be there, unseen: %s", checkpoint.uri, error)

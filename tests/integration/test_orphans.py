@@ -14,6 +14,7 @@ from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
 from quota.eventlog.database import Database
 from quota.eventlog.locations import take_location
 from quota.services.findings import Finding, ReconcileOrder
+from quota.services.recording import LoadableCheckpoint
 from quota.services.reported import ReportedPlaces
 from quota.services.stores import Stores
 from quota.services.sweep_order import SweepOrder, SweepReport
@@ -401,6 +402,22 @@ def test_a_reported_orphan_that_cannot_come_back_yet_is_not_missing(sweeps: Swee
     resumption = sweeps.resume("9")
     assert resumption.checkpoint is not None
     assert sweeps.store.contents(resumption.checkpoint.uri) == CONTENT
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_tuner_that_was_killed_gets_back_what_its_running_trial_has_reported(
+    sweeps: Sweeps, *, refused: bool
+) -> None:
+    trash(sweeps)
+    sweeps.send(TrialStarted(trial_id="9"), CheckpointSaved(trial_id="9", uri=PLACE, size_bytes=SIZE, resource=1))
+    again = sweeps.services.recorder.promised_checkpoint
+    if refused:
+        sweeps.store.hook = refusing("before restore")
+        assert again("x", "9") is None
+        assert sweeps.checkpoint("9").state == "stored"
+        sweeps.store.hook = silent
+    assert again("x", "9") == LoadableCheckpoint(PLACE, 1)
+    assert sweeps.store.contents(PLACE) == CONTENT
 
 
 def test_reconciling_does_not_take_a_reported_orphan_for_missing(sweeps: Sweeps) -> None:

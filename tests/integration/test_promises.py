@@ -171,6 +171,23 @@ def test_a_trial_that_was_never_paused_goes_on_too(sweeps: Sweeps) -> None:
     assert again("x", "7") == LoadableCheckpoint(uri_of("7"), 1)
 
 
+def test_what_was_superseded_comes_back_for_a_running_trial_whose_later_one_is_gone(sweeps: Sweeps) -> None:
+    sweeps.send(TrialStarted(trial_id="7"))
+    sweeps.save("7", "-a", resource=1)
+    sweeps.save("7", "-b", resource=2)
+    sweeps.limit("experiments", 4, 4)
+    sweeps.send(CheckpointPinned(trial_id="2", uri=OLDER.uri))
+    sweeps.sweep(KEEP)
+    assert sweeps.decision().decided.uri == uri_of("7", "-a")
+    sweeps.store.remove_checkpoint(uri_of("7", "-b"))
+    promised = sweeps.services.recorder.promised_checkpoint("x", "7")
+    assert promised == LoadableCheckpoint(uri_of("7", "-a"), 1)
+    sweeps.limit("experiments", 1, 1)
+    sweeps.sweep(AT_ONCE)
+    assert sweeps.store.contents(promised.uri) is not None
+    sweeps.check_settled()
+
+
 def test_a_checkpoint_of_which_only_directories_are_left_is_missing(sweeps: Sweeps) -> None:
     sweeps.store.add_checkpoint(NEWER.uri, {})
     assert sweeps.resume("2", 3).checkpoint == OLDER
