@@ -43,7 +43,9 @@ class Successors:
         self._gone.clear()
 
     def is_gone(self, uri: str, size_bytes: int) -> bool:
-        """Tell whether a checkpoint is gone from its place; what cannot be seen is taken to be as the log says.
+        """Tell whether a checkpoint is gone from its place, or a part of it; what cannot be seen is as the log says.
+
+        A trial may have written to a place while a sweep emptied it, and reported as whole what is there in part.
 
         Args:
             uri: Its place.
@@ -57,9 +59,9 @@ class Successors:
         if self._stores.root_of(uri) is None:
             return False
         try:
-            looked_at(self._stores.holding(uri), uri, size_bytes)
+            present = looked_at(self._stores.holding(uri), uri, size_bytes)
         except CheckpointGone:
             return True
         except (StoreError, PathRefused):
             return False
-        return False
+        return present.size_bytes < size_bytes

@@ -268,3 +268,17 @@ def test_a_superseded_one_whose_successor_is_gone_from_the_disk_is_kept(sweeps: 
     assert told is not None
     assert told.uri == uri_of("2")
     assert sweeps.store.contents(uri_of("2")) is not None
+
+
+@pytest.mark.parametrize(("size_bytes", "is_kept"), [(SIZE - 1, True), (SIZE, False), (SIZE + 1, False)])
+def test_a_superseded_one_whose_successor_has_lost_a_part_is_kept(
+    sweeps: Sweeps, *, size_bytes: int, is_kept: bool
+) -> None:
+    """Less lies there than its trial reported, so the older one may be the last that is whole."""
+    sweeps.resume("2")
+    sweeps.save("2", "-later", resource=3)
+    sweeps.send(TrialPaused(trial_id="2", level=3, metric=0.5))
+    sweeps.store.add_checkpoint(uri_of("2", "-later"), {"weights.bin": b"w" * size_bytes})
+    sweeps.limit("experiments", 2, 2)
+    sweeps.sweep(AT_ONCE)
+    assert (sweeps.store.contents(uri_of("2")) is not None) == is_kept
