@@ -9,6 +9,7 @@ from contextlib import closing, suppress
 from quota.domain.manifest import Manifest, ManifestEntry
 from quota.errors import CheckpointChanged, PathRefused, shown_paths
 from quota_local.listing import entry_of
+from quota_local.trashing import require_access_to
 from quota_local.walking import Node, Spot, walk
 
 _NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST})
@@ -40,6 +41,7 @@ def require_purgeable(spot: Spot, manifest: Manifest) -> None:
     Raises:
         CheckpointChanged: it would.
         FileNotFoundError: somebody else deletes it.
+        OSError: this process may not delete something of it, or nobody may: the disk is read-only.
     """
     try:
         _require_named(spot, {entry.path: entry for entry in manifest.entries})
@@ -49,7 +51,11 @@ def require_purgeable(spot: Spot, manifest: Manifest) -> None:
 
 def _require_named(spot: Spot, named: dict[str, ManifestEntry]) -> None:
     with closing(walk(spot)) as nodes:
-        strangers = [node.path for node in nodes if not node.is_directory and not _is_named(node, named)]
+        strangers: list[str] = []
+        for node in nodes:
+            require_access_to(node.parent_fd, b".", node.path)
+            if not node.is_directory and not _is_named(node, named):
+                strangers.append(node.path)
     if strangers:
         raise _unnamed(spot.subject, strangers)
 

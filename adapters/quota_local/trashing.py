@@ -76,14 +76,19 @@ def require_access(root: OpenRoot, path: Path) -> None:
     Raises:
         OSError: it may not; the error names the full path.
     """
-    _require_access(root.fd, b".", path)
+    require_access_to(root.fd, b".", path)
     if status_or_none(root.fd, _NAME) is not None:
-        _require_access(root.fd, _NAME, path / TRASH_NAME)
+        require_access_to(root.fd, _NAME, path / TRASH_NAME)
 
 
-def _require_access(root_fd: int, name: bytes, path: Path) -> None:
-    if not os.access(name, os.R_OK | os.W_OK | os.X_OK, dir_fd=root_fd, effective_ids=True):
-        code = errno.EROFS if os.fstatvfs(root_fd).f_flag & os.ST_RDONLY else errno.EACCES
+def require_access_to(dir_fd: int, name: bytes, path: str | Path) -> None:
+    """Check that this process may read, write and search the directory `name` in `dir_fd`.
+
+    Raises:
+        OSError: it may not, or the disk is read-only; the error names `path`.
+    """
+    if not os.access(name, os.R_OK | os.W_OK | os.X_OK, dir_fd=dir_fd, effective_ids=True):
+        code = errno.EROFS if os.fstatvfs(dir_fd).f_flag & os.ST_RDONLY else errno.EACCES
         raise OSError(code, os.strerror(code), str(path))
 
 
