@@ -16,6 +16,7 @@ from quota_local.walking import Node, Spot, walk
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # A file can say to be of any year, a date cannot.
 _LATEST_MICROSECONDS = (LATEST - _EPOCH) // timedelta(microseconds=1)
+_LINK = "link-"
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFSOCK: "a socket",
@@ -34,8 +35,18 @@ def entry_of(node: Node) -> ManifestEntry | None:
     if stat.S_ISREG(status.st_mode):
         return ManifestEntry(path=node.path, size_bytes=status.st_size, version=version)
     if stat.S_ISLNK(status.st_mode):
-        return ManifestEntry(path=node.path, size_bytes=0, version=f"link-{version}")
+        return ManifestEntry(path=node.path, size_bytes=0, version=f"{_LINK}{version}")
     return None
+
+
+def is_copy(one: ManifestEntry, other: ManifestEntry) -> bool:
+    """Tell whether two entries differ in nothing but their inodes, as a file and a copy that keeps its time do."""
+    return (one.path, one.size_bytes, _without_inode(one)) == (other.path, other.size_bytes, _without_inode(other))
+
+
+def _without_inode(entry: ManifestEntry) -> tuple[bool, str]:
+    inode_and_time = entry.version.removeprefix(_LINK)
+    return inode_and_time != entry.version, inode_and_time.partition("-")[2]
 
 
 def manifest_of(spot: Spot) -> Manifest:

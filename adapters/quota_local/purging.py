@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 
 from quota.domain.manifest import Manifest, ManifestEntry
 from quota.errors import CheckpointChanged, PathRefused, shown_paths
-from quota_local.listing import entry_of
+from quota_local.listing import entry_of, is_copy
 from quota_local.trashing import require_access_to
 from quota_local.walking import Node, Spot, walk
 
@@ -18,8 +18,9 @@ _NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 def purge_entry(spot: Spot, manifest: Manifest) -> None:
     """Delete `spot`, the claim's entry in the trash. A second call goes on where a first one was cut off.
 
-    Looks at everything before it deletes anything. An entry must be what the manifest names in path, size and
-    version: a file that some process went on writing to after it was trashed is no longer the one that was given up.
+    Looks at everything before it deletes anything. An entry must be what the manifest names in path, size and time of
+    writing: a file that some process went on writing to after it was trashed is no longer the one that was given up.
+    Its inode may differ: nobody but the sweep puts anything into a trash, unless the whole store was copied.
     A file that has another name elsewhere (a hard link) lives on there.
 
     Raises:
@@ -76,8 +77,8 @@ def _delete_named(spot: Spot, named: dict[str, ManifestEntry]) -> None:
 
 
 def _is_named(node: Node, named: dict[str, ManifestEntry]) -> bool:
-    entry = entry_of(node)
-    return entry is not None and named.get(node.path) == entry
+    entry, own = entry_of(node), named.get(node.path)
+    return entry is not None and own is not None and is_copy(entry, own)
 
 
 def _remove_empty(node: Node, late: list[str]) -> None:

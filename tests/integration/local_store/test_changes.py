@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import pytest
 
 from integration.local_store.house import CLAIM, House, before_call, failing, key, snapshot
 from quota.errors import CheckpointChanged, CheckpointGone, PathRefused
+from quota_local import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,3 +187,33 @@ def test_what_arrives_in_the_trash_during_a_purge_is_kept(house: House, monkeypa
     with pytest.raises(CheckpointChanged):
         house.store.purge(CLAIM, manifest)
     assert new.read_bytes() == b"new"
+
+
+def test_what_was_copied_to_another_disk_is_purged_from_its_trash(house: House) -> None:
+    """A purge that was cut off goes on there: copies that keep times differ in nothing but their inodes."""
+    (house.checkpoint / "link").symlink_to("model.pt")
+    manifest = house.evict()
+    shutil.move(house.root, house.root.with_name("old"))
+    shutil.copytree(house.root.with_name("old"), house.root, symlinks=True)
+    store = open_store(f"file://{house.root}")
+    store.require_purgeable(CLAIM, manifest)
+    store.purge(CLAIM, manifest)
+    assert not store.trashed(CLAIM)
+
+
+@pytest.mark.parametrize("name", ["model.pt", "link"])
+def test_what_was_replaced_in_the_trash_is_kept(house: House, name: str) -> None:
+    (house.checkpoint / "link").symlink_to("model.pt")
+    manifest = house.evict()
+    file = house.trashed / name
+    was_link, modified_ns = file.is_symlink(), file.lstat().st_mtime_ns
+    file.unlink()
+    if was_link:
+        file.touch()
+    else:
+        file.write_bytes(b"WEIGHTS")
+    os.utime(file, ns=(modified_ns, modified_ns + (not was_link)))
+    for refusing in (house.store.require_purgeable, house.store.purge):
+        with pytest.raises(CheckpointChanged, match=name):
+            refusing(CLAIM, manifest)
+    assert (house.trashed / "sub" / "state.bin").exists()
