@@ -107,13 +107,15 @@ def _copy_out(place: Place, prefix: str, subject: str, claim: Claim, present: Ma
 
     def copy_out(key: str) -> None:
         entry = entries[key]
-        is_over = key in present
-        if is_over:
+        over: str | None = None
+        if key in present:
             item = place.bucket.look_at(key)
+            # Asked of the server again with the copy: this process may be frozen before that, and a trial go on.
+            over = None if item is None else item.etag
             if item is not None and not entry.is_original(item):
                 raise CheckpointChanged(f"{subject}: it was written to while it was restored: {key}; the trash is kept")
         source = key_of(place.copies, entry.path)
-        copy(place.bucket, source, key, entry.held_etag, entry.size_bytes, replace=is_over)
+        copy(place.bucket, source, key, entry.held_etag, entry.size_bytes, over=over)
 
     missing = [key for key in entries if key not in present]
     over: list[str] = []

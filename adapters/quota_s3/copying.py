@@ -26,6 +26,10 @@ PART_BYTES = 1024**3
 """Size of such a part: an object of 5 TiB then has fewer than the 10,000 parts that are allowed."""
 
 
+ANYTHING = "*"
+"""Stands for the ETag of whatever lies somewhere."""
+
+
 class _Part(msgspec.Struct, frozen=True):
     etag: str = msgspec.field(name="ETag")
 
@@ -34,7 +38,7 @@ class _Begun(msgspec.Struct, frozen=True, rename="pascal"):
     upload_id: str
 
 
-def copy(bucket: Bucket, source: str, target: str, etag: str, size_bytes: int, *, replace: bool) -> None:
+def copy(bucket: Bucket, source: str, target: str, etag: str, size_bytes: int, *, over: str | None) -> None:
     """Copy the object `source`, provided that its content is that of `etag`, with its metadata.
 
     Args:
@@ -43,8 +47,8 @@ def copy(bucket: Bucket, source: str, target: str, etag: str, size_bytes: int, *
         target: The key of the copy.
         etag: What the original must be.
         size_bytes: How large it is.
-        replace: Whether the copy may replace what lies at `target`. Where the server cannot look at that in the same
-            step, the caller has.
+        over: The ETag of what the copy may replace at `target`: None for nothing, `ANYTHING` for whatever it is. Where
+            the server cannot look at that in the same step, the caller has.
 
     Raises:
         CheckpointChanged: the original is another one or gone, or something lies at `target`.
@@ -53,31 +57,39 @@ def copy(bucket: Bucket, source: str, target: str, etag: str, size_bytes: int, *
     with failures_named(bucket.name, source, f"copy it to {shown(target)} (s3:GetObject, s3:PutObject)"):
         try:
             if size_bytes <= MOST_AT_ONCE_BYTES:
-                _copy_at_once(bucket, source, target, etag, replace=replace)
+                _copy_at_once(bucket, source, target, etag, over)
             else:
-                _copy_in_parts(bucket, source, target, etag, size_bytes, replace=replace)
+                _copy_in_parts(bucket, source, target, etag, size_bytes, over)
         except ClientError as error:
             code = code_of(error)
             if is_nothing(code) or is_not_the_same(code):
-                what = "it changed while it was copied to" if replace else "it changed, or something lies at"
+                what = "it changed while it was copied to" if over == ANYTHING else "it changed, or something lies at"
                 raise CheckpointChanged(
                     f"bucket {bucket.name}, key {shown(source)}: {what} {shown(target)}; try again"
                 ) from error
             raise
 
 
-def _copy_at_once(bucket: Bucket, source: str, target: str, etag: str, *, replace: bool) -> None:
+def _copy_at_once(bucket: Bucket, source: str, target: str, etag: str, over: str | None) -> None:
     origin: CopySourceTypeDef = {"Bucket": bucket.name, "Key": source}
     condition = f'"{etag}"'
-    if replace or not bucket.supports("CopyObject", "IfNoneMatch"):
+    if over == ANYTHING or not bucket.supports("CopyObject", _condition(over)):
         bucket.client.copy_object(Bucket=bucket.name, Key=target, CopySource=origin, CopySourceIfMatch=condition)
+    elif over is not None:
+        bucket.client.copy_object(
+            Bucket=bucket.name, Key=target, CopySource=origin, CopySourceIfMatch=condition, IfMatch=f'"{over}"'
+        )
     else:
         bucket.client.copy_object(
             Bucket=bucket.name, Key=target, CopySource=origin, CopySourceIfMatch=condition, IfNoneMatch="*"
         )
 
 
-def _copy_in_parts(bucket: Bucket, source: str, target: str, etag: str, size_bytes: int, *, replace: bool) -> None:
+def _condition(over: str | None) -> str:
+    return "IfNoneMatch" if over is None else "IfMatch"
+
+
+def _copy_in_parts(bucket: Bucket, source: str, target: str, etag: str, size_bytes: int, over: str | None) -> None:
     upload_id = _begin(bucket, target, bucket.client.head_object(Bucket=bucket.name, Key=source))
     try:
         parts: list[CompletedPartTypeDef] = []
@@ -93,9 +105,17 @@ def _copy_in_parts(bucket: Bucket, source: str, target: str, etag: str, size_byt
             )
             part = told(bucket.name, target, answer.get("CopyPartResult"), _Part)
             parts.append({"PartNumber": number, "ETag": part.etag})
-        if replace or not bucket.supports("CompleteMultipartUpload", "IfNoneMatch"):
+        if over == ANYTHING or not bucket.supports("CompleteMultipartUpload", _condition(over)):
             bucket.client.complete_multipart_upload(
                 Bucket=bucket.name, Key=target, UploadId=upload_id, MultipartUpload={"Parts": parts}
+            )
+        elif over is not None:
+            bucket.client.complete_multipart_upload(
+                Bucket=bucket.name,
+                Key=target,
+                UploadId=upload_id,
+                MultipartUpload={"Parts": parts},
+                IfMatch=f'"{over}"',
             )
         else:
             bucket.client.complete_multipart_upload(

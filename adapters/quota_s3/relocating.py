@@ -20,7 +20,7 @@ from quota.errors import CheckpointChanged, QuotaError, StoreError, shown_paths
 from quota.ports import require_same
 from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed, manifest_entries, unanswered
 from quota_s3.copies import give_up, is_original, own_keys, require_copies
-from quota_s3.copying import copy
+from quota_s3.copying import ANYTHING, copy
 from quota_s3.fencing import undoing
 from quota_s3.listing import manifest_of
 from quota_s3.names import key_of, path_of
@@ -86,7 +86,7 @@ def _copied(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
 
     def copy_in(entry: ClaimEntry) -> None:
         source, target = key_of(prefix, entry.path), key_of(place.copies, entry.path)
-        copy(place.bucket, source, target, entry.etag, entry.size_bytes, replace=True)
+        copy(place.bucket, source, target, entry.etag, entry.size_bytes, over=ANYTHING)
 
     in_parallel(copy_in, with_content)
     held = {item.key: item for item in place.bucket.objects(place.copies)}
