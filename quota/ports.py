@@ -253,9 +253,11 @@ class DistantStore(Protocol):
     """
 
     def fence(self, require: Callable[[], None]) -> None:
-        """From now on call `require` before each request of `trash`, `purge` and `release` that changes anything.
+        """From now on call `require` before each request that moves, gives back or deletes anything.
 
-        What it raises ends the call; what undoes a move is requested all the same.
+        What it raises ends the call, and what was begun is left to whoever takes the claim up. Where it raises
+        `LeaseLost` before the first request of a `restore`, what this store object has moved itself and nobody has
+        taken up since is given back all the same, and nothing of its claim is deleted.
         """
         ...
 

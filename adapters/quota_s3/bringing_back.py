@@ -33,12 +33,12 @@ def put_back(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
         StoreError: the server refused or failed.
     """
     if claim.state == "begun":
-        give_up(place, claim)
+        give_up(place, place.write(claim))
         return False
     if claim.state == "restored" and not claim.unanswered:
         give_up(place, claim)
         return True
-    if claim.state == "restored" and not _is_taken_away(place, prefix, claim):
+    if claim.state == "restored" and not _is_still_taken_away(place, prefix, claim):
         return False
     if claim.state != "moved":
         claim = unanswered(claim)
@@ -58,12 +58,20 @@ def release(place: Place, claim: Claim) -> None:
         give_up(place, claim)
 
 
-def _is_taken_away(place: Place, prefix: str, claim: Claim) -> bool:
-    """Tell whether something of what was copied back is gone, and nothing else has been written there since."""
+def _is_still_taken_away(place: Place, prefix: str, claim: Claim) -> bool:
+    """Tell whether something of what was copied back is gone, and nothing else has been written there since.
+
+    Where that is placeholders alone, they are written anew at once.
+    """
     entries = keyed(claim, prefix)
     present = {item.key: item for item in place.bucket.objects(prefix)}
     is_untouched = all(key in entries and _is_same(entries[key], item) for key, item in present.items())
-    return is_untouched and any(key not in present and not entry.is_placeholder for key, entry in entries.items())
+    gone = [key for key in entries if key not in present]
+    if not is_untouched or any(not entries[key].is_placeholder for key in gone):
+        return is_untouched
+    for key in gone:
+        place.bucket.write(key, b"")
+    return False
 
 
 def _is_same(entry: ClaimEntry, item: Item) -> bool:

@@ -45,6 +45,10 @@ class _Page(msgspec.Struct, frozen=True, rename="pascal"):
     is_truncated: bool
 
 
+class _Written(msgspec.Struct, frozen=True):
+    etag: str = msgspec.field(name="ETag")
+
+
 class _Read(msgspec.Struct, frozen=True, rename="pascal"):
     last_modified: datetime
     etag: str = msgspec.field(name="ETag")
@@ -225,6 +229,49 @@ class Bucket:
         """
         with failures_named(self.name, key, "write it (s3:PutObject)"):
             self.client.put_object(Bucket=self.name, Key=key, Body=body)
+
+    def write_if_same(self, key: str, body: bytes, etag: str | None) -> str:
+        """Write a small object in place of what was seen there, and of nothing else.
+
+        A server that cannot compare replaces what lies there.
+
+        Args:
+            key: Where.
+            body: The content; nobody else writes the same.
+            etag: What was seen; None where there was nothing.
+
+        Returns:
+            The ETag of what lies there now.
+
+        Raises:
+            StoreError: something else lies there by now, or it cannot be written.
+        """
+        with failures_named(self.name, key, "write it (s3:PutObject)"):
+            try:
+                if not self.supports("PutObject", "IfMatch"):
+                    answer = self.client.put_object(Bucket=self.name, Key=key, Body=body)
+                elif etag is None:
+                    answer = self.client.put_object(Bucket=self.name, Key=key, Body=body, IfNoneMatch="*")
+                else:
+                    answer = self.client.put_object(Bucket=self.name, Key=key, Body=body, IfMatch=f'"{etag}"')
+            except ClientError as error:
+                code = code_of(error)
+                if code in _NOT_THE_SAME or code in _NOTHING:
+                    stored = self.read(key)
+                    if stored is not None and stored.body == body:
+                        # An earlier try has come through, and its answer did not.
+                        return stored.item.etag
+                    self._require_seen(key, stored, etag)
+                elif code not in _NOT_IMPLEMENTED:
+                    raise
+                # Some servers misjudge the condition, e.g. where versioning is suspended.
+                answer = self.client.put_object(Bucket=self.name, Key=key, Body=body)
+        return _plain(told(self.name, key, answer, _Written).etag)
+
+    def _require_seen(self, key: str, stored: Stored | None, etag: str | None) -> None:
+        if (None if stored is None else stored.item.etag) != etag:
+            reason = "another process has written or removed it meanwhile; nothing more was touched"
+            raise StoreError(f"bucket {self.name}, key {shown(key)}: {reason}")
 
     def look_at(self, key: str) -> Item | None:
         """Return what a reader of the key gets; None where there is nothing.

@@ -85,6 +85,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         unanswered: Whether deletions that were requested of it may still be carried out: some were not answered, or the
             process that made them may be frozen and go on. Then it is kept when it has been undone, until it is
             released, for what is deleted late can be brought back by it alone.
+        owner: Who has written it last. Each process that takes it up writes its own, so that the one before, which may
+            be frozen, sees that it no longer is its own.
     """
 
     uri: str
@@ -92,6 +94,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     state: State
     entries: tuple[ClaimEntry, ...]
     unanswered: bool = False
+    owner: str = ""
 
     @property
     def written_at(self) -> datetime | None:
@@ -106,14 +109,17 @@ class Place:
         root: The store's root.
         bucket: The bucket that it is in.
         claim_id: The claim.
+        owner: Who works on it.
 
     Raises:
         StoreError: `claim_id` is no plain name.
     """
 
-    def __init__(self, root: Root, bucket: Bucket, claim_id: str) -> None:
+    def __init__(self, root: Root, bucket: Bucket, claim_id: str, owner: str) -> None:
         self.root = root
         self.bucket = bucket
+        self.owner = owner
+        self._etag: str | None = None
         self.key = root.claim_key(claim_id)
         self.subject = f"claim {claim_id} in the trash of store {root.uri}"
 
@@ -134,6 +140,7 @@ class Place:
             StoreError: it cannot be read, or is damaged.
         """
         stored = self.bucket.read(self.key)
+        self._etag = None if stored is None else stored.item.etag
         if stored is None:
             return None
         try:
@@ -154,13 +161,27 @@ class Place:
         return claim
 
     def write(self, claim: Claim) -> Claim:
-        """Record how far the claim has come. Durable on return.
+        """Record how far the claim has come, and that it is this process's own. Durable on return.
 
         Raises:
-            StoreError: it cannot be written.
+            StoreError: it cannot be written, or another process has since it was last read or written here.
         """
-        self.bucket.write(self.key, msgspec.json.format(msgspec.json.encode(claim), indent=1))
+        claim = msgspec.structs.replace(claim, owner=self.owner)
+        body = msgspec.json.format(msgspec.json.encode(claim), indent=1)
+        self._etag = self.bucket.write_if_same(self.key, body, self._etag)
         return claim
+
+    def require_untaken(self) -> None:
+        """Check that no other process has written or removed the claim since it was last read or written here.
+
+        This is asked before anything is destroyed by what the claim said then: a process may be frozen in between.
+
+        Raises:
+            StoreError: one has, or it cannot be read.
+        """
+        stored = self.bucket.read(self.key)
+        if stored is None or stored.item.etag != self._etag:
+            raise StoreError(f"{self.subject}: another process has taken it up meanwhile; nothing more was touched")
 
     def put_up_sign(self) -> None:
         """Let the trash's listing say that a restore of the claim was begun.
@@ -185,6 +206,7 @@ class Place:
             StoreError: it cannot be removed.
         """
         erase(self.bucket, self.key, {self.key, self.sign})
+        self._etag = None
 
 
 def unanswered(claim: Claim) -> Claim:

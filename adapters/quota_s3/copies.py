@@ -84,8 +84,9 @@ def give_up(place: Place, claim: Claim) -> None:
     """Delete the copies, finished or not, and the claim.
 
     Raises:
-        StoreError: the server refused or failed.
+        StoreError: another process has taken the claim up, so that it may need them; or the server refused or failed.
     """
+    place.require_untaken()
     abort_uploads(place.bucket, place.copies)
     erase(place.bucket, place.copies, keyed(claim, place.copies))
     place.forget()

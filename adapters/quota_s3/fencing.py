@@ -28,13 +28,6 @@ def fenced(require: Callable[[], None]) -> Iterator[None]:
         _require.reset(token)
 
 
-@contextmanager
-def undoing() -> Iterator[None]:
-    """Let the requests of the block through: they undo what was begun, which nobody else can be harmed by."""
-    with fenced(freely):
-        yield
-
-
 def require_leave(request: AWSPreparedRequest, **_: object) -> None:
     """Ask, as a handler of botocore's `before-send`."""
     if request.method not in _LOOKING:

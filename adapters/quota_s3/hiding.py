@@ -19,7 +19,6 @@ from quota.ports import require_same
 from quota_s3.bucket import Bucket, Versioning
 from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, taken_up, unanswered
 from quota_s3.deleting import Markers, Target, delete
-from quota_s3.fencing import undoing
 from quota_s3.listing import manifest_of
 from quota_s3.names import path_of
 from quota_s3.objects import NULL, visible_of
@@ -85,8 +84,10 @@ def hide(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
         if not all(sight.is_moved for sight in view.sights):
             view = _hidden(place, prefix, subject, claim, view, put)
     except QuotaError:
-        # Where not even that can be done, the claim stays as begun: the next call finishes or undoes it.
-        with suppress(StoreError), undoing():
+        # Where not even that can be done, or may be no longer, the claim stays as it is: whoever has taken it up relies
+        # on what is hidden, and else the next call finishes or undoes it.
+        with suppress(QuotaError):
+            place.require_untaken()
             _uncover(place, look(place, prefix, claim, put))
             _end(place, unanswered(claim) if None in put.values() else claim)
         raise
@@ -108,6 +109,7 @@ def _end(place: Place, claim: Claim) -> None:
     if claim.unanswered:
         place.write(_unnoted(advanced(claim, "begun")))
     else:
+        place.require_untaken()
         place.forget()
 
 
@@ -151,6 +153,7 @@ def _uncover(place: Place, view: View) -> None:
 
 def _give_up(place: Place, view: View) -> None:
     """Forget a claim that hides nothing of what it is on; its markers may hide what was written in the same moment."""
+    place.require_untaken()
     _delete_own_markers(place, view)
     place.forget()
 
@@ -207,6 +210,7 @@ def uncover(place: Place, prefix: str, subject: str, claim: Claim) -> bool:
         paths = shown_paths([*unseen, *view.strangers])
         raise CheckpointChanged(f"{subject}: it was written to while it was restored: {paths}; look at its versions")
     if not claim.unanswered:
+        place.require_untaken()
         place.forget()
     return True
 
@@ -218,6 +222,7 @@ def release(place: Place, claim: Claim) -> None:
         StoreError: the server refused or failed.
     """
     if claim.state == "begun" and claim.unanswered:
+        place.require_untaken()
         place.forget()
 
 

@@ -21,7 +21,6 @@ from quota.ports import require_same
 from quota_s3.claims import Claim, ClaimEntry, Place, advanced, differing_paths, keyed, manifest_entries, unanswered
 from quota_s3.copies import give_up, is_original, own_keys, require_copies
 from quota_s3.copying import ANYTHING, copy
-from quota_s3.fencing import undoing
 from quota_s3.listing import manifest_of
 from quota_s3.names import key_of, path_of
 from quota_s3.parallel import in_parallel
@@ -68,11 +67,11 @@ def relocate(place: Place, prefix: str, subject: str, claim: Claim) -> Claim:
     if claim.state == "begun":
         try:
             claim = _copied(place, prefix, subject, claim)
-            if place.find() is None:
-                raise StoreError(f"{place.subject}: another process has given it up meanwhile; nothing was deleted")
+            place.require_untaken()
         except QuotaError:
-            # Where not even that can be done, the claim stays as begun: the next call finishes or undoes it.
-            with suppress(StoreError), undoing():
+            # Where not even that can be done, or may be no longer, the claim stays as it is: whoever has taken it up
+            # may have deleted the originals by now, and else the next call finishes or undoes it.
+            with suppress(QuotaError):
                 give_up(place, claim)
             raise
         place.write(claim)
@@ -130,6 +129,8 @@ def _originals_deleted(place: Place, prefix: str, claim: Claim) -> Claim:
         own = [item for item in present if is_original(entries, item)]
     if any(in_parallel(place.bucket.delete_if_same, own)):
         claim = unanswered(claim)
+    # Frozen among the deletions, this process may find it given back by now, and the record is that restore's.
+    place.require_untaken()
     erase_record(place.root, place.bucket, prefix)
     return place.write(advanced(claim, "moved"))
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Sequence
+from uuid import uuid4
 
 from quota.domain.manifest import Manifest
 from quota.domain.reconciliation import StoredItem
-from quota.errors import CheckpointGone, StoreError, shown_paths
+from quota.errors import CheckpointGone, LeaseLost, StoreError, shown_paths
 from quota.ports import Marks
 from quota_s3 import bringing_back, hiding, relocating
 from quota_s3.bucket import Bucket
-from quota_s3.claims import RESTORING, Claim, Place, manifest_entries, taken_up
+from quota_s3.claims import RESTORING, Claim, Place, manifest_entries, taken_up, unanswered
 from quota_s3.clients import make_client
 from quota_s3.fencing import fenced, freely
 from quota_s3.listing import manifest_of
@@ -45,8 +46,9 @@ class S3Store:
     A checkpoint is all that has a key below a prefix that ends in `/`. In a bucket that keeps versions, delete markers
     are the trash; in one that keeps none, the trash has copies, which take as much room again while they are made.
 
-    Holds no state between calls but what `fence` was given, so one store can serve several threads. Two callers must
-    not work on one checkpoint at a time: the port's callers hold the stream's lock or a claim. Whatever else writes to
+    Holds no state between calls but what `fence` was given and by what name claims are its own, so one store can serve
+    several threads. Two callers must not work on one checkpoint at a time: the port's callers hold the stream's lock or
+    a claim, and each claim says whose it is, for one of them may be frozen meanwhile. Whatever else writes to
     the bucket meanwhile can make a call fail; only in a bucket without versions on a server without conditional deletes
     can a write be lost, namely one that falls between the look at an object and its deletion.
     """
@@ -55,6 +57,7 @@ class S3Store:
         self._root = root
         self._bucket = bucket
         self._require_leave: Callable[[], None] = freely
+        self._owner = uuid4().hex
 
     def manifest(self, uri: str) -> Manifest:
         """List what the checkpoint at `uri` consists of.
@@ -127,6 +130,7 @@ class S3Store:
             return relocating.taken_again(place, prefix, subject, kept, manifest)
         if set(manifest_entries(claim)) != set(manifest.entries):
             raise StoreError(f"{place.subject}: it was begun with another manifest; nothing was touched")
+        place.write(claim)
         place.take_down_sign()
         return taken_up(claim)
 
@@ -147,15 +151,26 @@ class S3Store:
             CheckpointChanged: something else lies at `uri` now; the trash is left as it is.
             PathRefused: `uri` is no prefix strictly below the root that ends in `/`.
             StoreError: `claim_id` is no plain name or was on another checkpoint, some of it is gone, or the server
-                refused or failed; calling again goes on.
+                refused or failed; calling again goes on. Or the lease is lost, and another process has taken it up.
         """
         prefix = self._root.locate(uri)
         place = self._place(claim_id)
         claim = place.find_of(uri)
         if claim is None:
             return False
+        require = self._require_leave
+        try:
+            require()
+        except LeaseLost as error:
+            if claim.owner != self._owner:
+                raise StoreError(f"{place.subject}: it is not this process's to give back any more: {error}") from error
+            # What it has moved itself, and nobody has taken up, it still gives back, by what destroys nothing.
+            if claim.kind == "copies" and claim.state in {"begun", "restored"}:
+                return False
+            claim, require = unanswered(claim), freely
         put_back = hiding.uncover if claim.kind == "markers" else bringing_back.put_back
-        return put_back(place, prefix, _subject(uri), claim)
+        with fenced(require):
+            return put_back(place, prefix, _subject(uri), claim)
 
     def purge(self, claim_id: str, manifest: Manifest) -> None:
         """Delete what the trash holds of `claim_id`, provided that `manifest` names all of it. This is final.
@@ -215,7 +230,7 @@ class S3Store:
         return frozenset(name for name in self._bucket.names(self._root.trash_prefix) if is_claim_id(name))
 
     def fence(self, require: Callable[[], None]) -> None:
-        """From now on call `require` before each request of `trash` and `purge` that changes anything.
+        """From now on call `require` before each request but `mark`'s that changes anything.
 
         It is called again where botocore tries again.
         """
@@ -280,7 +295,7 @@ class S3Store:
         require_usable(self._root, self._bucket)
 
     def _place(self, claim_id: str) -> Place:
-        return Place(self._root, self._bucket, claim_id)
+        return Place(self._root, self._bucket, claim_id, self._owner)
 
 
 def _require_whole(uri: str, taken_away: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from quota.domain.events import (
     EvictionFailed,
 )
 from quota.domain.experiment import Decision, ExperimentState, may_retry
-from quota.errors import CheckpointGone, PathRefused, StoreError
+from quota.errors import CheckpointGone, LeaseLost, PathRefused, StoreError
 from quota.ports import CheckpointStore
 from quota.projections.projector import LockedExperiment
 from quota.services.aliases import Aliases
@@ -195,5 +195,5 @@ def _put_back(trashed: Sequence[EvictionDecided], stores: Stores) -> None:
     for decided in trashed:
         try:
             stores.at(decided.store_uri).restore(decided.uri, decided.decision_id)
-        except (StoreError, PathRefused) as error:
+        except (StoreError, PathRefused, LeaseLost) as error:
             logger.warning("checkpoint %s stays in the trash: %s", decided.uri, error)
