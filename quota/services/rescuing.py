@@ -10,6 +10,7 @@ from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
 from quota.services.bringing_back import is_brought_back
+from quota.services.fencing import fencing_locked
 from quota.services.looking import looked_at
 from quota.services.stores import OpenStore, Stores
 from quota.services.taken_orphans import is_taken_for_an_orphan
@@ -99,7 +100,8 @@ class Rescuer:
         self._is_there(locked, locked.state.checkpoints[uri], self._stores(locked))
 
     def _stores(self, locked: LockedExperiment) -> Stores:
-        return Stores(self._projector.held_deployment(locked.stream.connection), self._open_store)
+        connection = locked.stream.connection
+        return Stores(self._projector.held_deployment(connection), fencing_locked(self._open_store, connection))
 
     def _is_there(self, locked: LockedExperiment, checkpoint: Checkpoint, stores: Stores) -> bool:
         if self._lies_there(checkpoint, stores) or self.is_found_again(locked, checkpoint, stores):

@@ -15,6 +15,7 @@ from quota.projections.projector import LockedExperiment, Projector
 from quota.projections.tables import decisions
 from quota.services.appending import Appender
 from quota.services.bringing_back import is_brought_back
+from quota.services.fencing import fencing_locked
 from quota.services.stores import OpenStore, Stores
 
 
@@ -82,7 +83,8 @@ class Restorer:
 
     def _move_back(self, locked: LockedExperiment, decision: Decision) -> None:
         decided = decision.decided
-        stores = Stores(self._projector.held_deployment(locked.stream.connection), self._open_store)
+        connection = locked.stream.connection
+        stores = Stores(self._projector.held_deployment(connection), fencing_locked(self._open_store, connection))
         if not is_brought_back(decision, stores):
             raise _nothing_to_undo(decided.decision_id, "no longer in the trash")
         self._appender.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
