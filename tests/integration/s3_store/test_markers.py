@@ -114,8 +114,8 @@ def test_what_a_tuner_deletes_after_a_restore_was_cut_off_stays_deleted(house: H
 def test_what_was_hidden_again_after_a_restore_was_cut_off_can_be_restored(house: House) -> None:
     manifest = house.evict()
     cut_off_restore(house)
-    # The claim is put when its checkpoint has begun to be moved again, and when that is done.
-    with listening(house.store, "before-send.s3.PutObject", CrashAt(1)), pytest.raises(Crash):
+    # The claim is put when it is taken up, when its checkpoint begins to be moved again, and when that is done.
+    with listening(house.store, "before-send.s3.PutObject", CrashAt(2)), pytest.raises(Crash):
         house.store.trash(house.uri, CLAIM, manifest)
     assert house.files() == {}
     assert house.store.trashed(CLAIM)
