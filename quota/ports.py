@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from quota.domain.manifest import Manifest
 from quota.domain.reconciliation import StoredItem
+from quota.domain.space import Space
 from quota.errors import CheckpointChanged, shown_paths
 
 
@@ -43,6 +44,14 @@ class CheckpointReader(Protocol):
         """List all that lies below the root outside of the trash, page by page, each directory's contents in one piece.
 
         What appears or vanishes meanwhile may be listed or not. What may not be looked into is listed with its problem.
+
+        Raises:
+            StoreError: the store cannot be reached or read.
+        """
+        ...
+
+    def space(self) -> Space | None:
+        """Return how full the file system is that the root lies on; None where there is no end, as in a bucket.
 
         Raises:
             StoreError: the store cannot be reached or read.

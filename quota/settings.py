@@ -97,10 +97,13 @@ class Settings(BaseSettings):
         database: SQLAlchemy URL of the database.
         actor: In whose name events are recorded.
         policy: The policy by which sweeps choose.
-        approx_steps: Most steps of the recursion of `syne-tune`.
+        approx_steps: Most better arrivals that `syne-tune` and `expected-cost` follow.
         prior_mean: Mean of the estimators' prior.
         prior_size: Its effective sample size.
         min_data_at_rung: From how many data on a rung's own estimator is used.
+        keep_completed: How many completed trials of an experiment, the best ones, keep their newest checkpoint.
+        min_age: How old a checkpoint is at least before it is evicted.
+        finished_retention: For how long the checkpoints of a finished experiment are kept before they cost nothing.
         trash_retention: For how long an eviction can be undone; 0 deletes at once.
         most_evictions: After how many evictions a sweep leaves the rest to the next one.
         most_evicted_bytes: After how many bytes it does.
@@ -120,11 +123,16 @@ class Settings(BaseSettings):
 
     database: str = DEFAULT_DATABASE
     actor: Annotated[str, AfterValidator(check_actor)] = Field(default_factory=default_actor)
-    policy: Literal["syne-tune", "by_level", "random"] = "syne-tune"
+    policy: Literal["syne-tune", "expected-cost", "by_level", "random"] = "syne-tune"
     approx_steps: Annotated[int, BeforeValidator(_number), Field(ge=1, le=1_000)] = 25
     prior_mean: Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] = 0.33
     prior_size: Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)] = 2.0
     min_data_at_rung: Annotated[int, BeforeValidator(_number), Field(ge=0)] = 5
+    keep_completed: Annotated[int, BeforeValidator(_number), Field(ge=0, le=2**53)] = 1
+    min_age: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = timedelta()
+    finished_retention: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = (
+        timedelta(days=30)
+    )
     trash_retention: Annotated[timedelta, BeforeValidator(parse_duration), Field(ge=timedelta(), le=LONGEST)] = (
         timedelta(hours=1)
     )

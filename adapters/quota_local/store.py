@@ -11,6 +11,7 @@ from pathlib import Path
 
 from quota.domain.manifest import Manifest
 from quota.domain.reconciliation import StoredItem
+from quota.domain.space import Space
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.ports import Marks, require_same
 from quota_local.boundary import status_or_none
@@ -88,6 +89,23 @@ class LocalStore:
         """
         with failures_named(self._uri, "list what lies in it"), self._root.opened() as root:
             yield from survey(root)
+
+    def space(self) -> Space:
+        """Return how full the file system is that the root lies on, as `df` tells it.
+
+        What is reserved for root is nothing that a tuner could fill, so it counts neither as total nor as free.
+
+        Raises:
+            StoreError: the root cannot be reached.
+        """
+        with failures_named(self._uri, "tell how much is free"), self._root.opened() as root:
+            told = os.fstatvfs(root.fd)
+            used = told.f_blocks - told.f_bfree
+            return Space(
+                file_system=str(root.boundary.device),
+                total_bytes=(used + told.f_bavail) * told.f_frsize,
+                free_bytes=told.f_bavail * told.f_frsize,
+            )
 
     def place(self, uri: str) -> str:
         """Return where `uri` really leads: links are followed, and a directory that is mounted twice has one name.

@@ -88,6 +88,9 @@ class S3Store:
             if path and not item.key.startswith(self._root.trash_prefix):
                 yield StoredItem(path=path.encode(), size_bytes=item.size_bytes, modified_at=item.modified_at)
 
+    def space(self) -> None:
+        """Return None: a bucket has no end."""
+
     def place(self, uri: str) -> str:
         """Return `uri`: keys have one name."""
         return uri

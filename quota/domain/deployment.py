@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from quota.domain.events import (
     ClockAccepted,
+    LimitMeasure,
     LimitRemoved,
     LimitSet,
     PolicyParameters,
     RecordedEvent,
+    ReserveRemoved,
+    ReserveSet,
+    ScopePinned,
+    ScopeUnpinned,
     StoreAdded,
     StoreRemoved,
     SweepFinished,
     SweepStarted,
 )
-from quota.domain.events.deployment import ALL_EXPERIMENTS_SCOPE, EXPERIMENT_SCOPE
-from quota.domain.locations import parse_location
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A limit in force.
-
-    Attributes:
-        scope: What it holds for: `experiment:<id>` or `experiments`.
-        measure: What is counted: `checkpoints`.
-        high: A sweep starts above this many.
-        low: A sweep stops at this many.
-        set_at: When it was set.
-        actor: Who set it.
-    """
-
-    scope: str
-    measure: str
-    high: int
-    low: int
-    set_at: datetime
-    actor: str
-
-    @property
-    def numbers(self) -> tuple[str, str, int, int]:
-        """What it asks for, whoever set it when."""
-        return self.scope, self.measure, self.high, self.low
+from quota.domain.limits import EffectiveLimit, Limit, Reserve, ScopePin, effective_limits, is_pinned_by_scope
+from quota.domain.locations import Location, parse_location
+from quota.domain.scopes import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +63,7 @@ class Sweep:
         cancelled: Evictions given up.
         missing: Checkpoints that were not where the log said they were.
         freed_bytes: Bytes freed.
-        exceeded: Ids of the experiments whose limits still did not hold.
+        exceeded: Ids of the experiments, and scopes of the limits that they share, that still did not hold.
         errors: The first of what stores said when they refused, and of why paused trials' checkpoints were left alone.
     """
 
@@ -110,18 +91,26 @@ class DeploymentState:
         position: Position of the last event that is in it; 0 before the first.
         known_stores: By root URI, removed ones included: their trash may still hold something.
         limits: By scope and measure.
+        reserves: By scope and measure.
+        pins: What is pinned by scope, by scope.
         sweeps: Those that have not finished, by id.
         touched_sweeps: Those that changed since they were last stored, by id.
         touched_limits: Keys of limits that changed or went.
+        touched_reserves: Likewise of reserves.
+        touched_pins: Scopes that were pinned or unpinned.
         touched_stores: Roots of stores that changed.
     """
 
     position: int = 0
     known_stores: dict[str, Store] = field(default_factory=dict)
     limits: dict[tuple[str, str], Limit] = field(default_factory=dict)
+    reserves: dict[tuple[str, str], Reserve] = field(default_factory=dict)
+    pins: dict[str, ScopePin] = field(default_factory=dict)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
     touched_sweeps: dict[str, Sweep] = field(default_factory=dict)
     touched_limits: set[tuple[str, str]] = field(default_factory=set)
+    touched_reserves: set[tuple[str, str]] = field(default_factory=set)
+    touched_pins: set[str] = field(default_factory=set)
     touched_stores: set[str] = field(default_factory=set)
 
     @property
@@ -129,25 +118,67 @@ class DeploymentState:
         """The stores in which deletion is allowed, by root URI."""
         return {uri: store for uri, store in self.known_stores.items() if store.removed_at is None}
 
-    def limit_for(self, experiment_id: str) -> Limit | None:
-        """Return the limit on checkpoints that holds for an experiment: its own, or the one for each."""
-        own = self.limits.get((f"{EXPERIMENT_SCOPE}{experiment_id}", "checkpoints"))
-        return own or self.limits.get((ALL_EXPERIMENTS_SCOPE, "checkpoints"))
+    @property
+    def pinned_scopes(self) -> tuple[Scope, ...]:
+        """What is pinned by scope."""
+        return tuple(pin.parsed_scope for pin in self.pins.values())
+
+    def own_limits(self, experiment_id: str) -> list[EffectiveLimit]:
+        """Return the limits that hold for one experiment alone: its own, or those for each one."""
+        scope = Scope.of_experiment(experiment_id)
+        return [one for one in effective_limits(self.limits.values(), [experiment_id]) if one.scope == scope]
+
+    @property
+    def shared_limits(self) -> list[EffectiveLimit]:
+        """The limits that experiments share, innermost first."""
+        return [one for one in effective_limits(self.limits.values(), ()) if one.scope.is_shared]
+
+    def limit_of(self, experiment_id: str, scope: str, measure: LimitMeasure) -> Limit | None:
+        """Return the limit that holds now where one with this scope and measure has called for an eviction.
+
+        Of limits for one experiment alone it is the one that holds for it by now, its own or the one for each.
+        """
+        if Scope.parse(scope).is_shared:
+            return self.limits.get((scope, measure))
+        own = (one.limit for one in self.own_limits(experiment_id) if one.limit.measure == measure)
+        return next(own, None)
+
+    def pinning(self, experiment_id: str, labels: Mapping[str, str]) -> Callable[[str], bool]:
+        """Return what tells of an experiment's places whether they are pinned by what they belong to."""
+        pinned = [
+            scope
+            for scope in self.pinned_scopes
+            if scope.kind == "store" or scope.contains(experiment_id, labels, None)
+        ]
+        return lambda uri: is_pinned_by_scope(pinned, experiment_id, labels, uri)
 
     def store_for(self, uri: str) -> Store | None:
         """Return the store that a checkpoint lies in: the one with the longest root, or None."""
         location = parse_location(uri)
-        holding = [
-            store
-            for store in self.stores.values()
-            if (root := parse_location(store.uri)).contains(location) and root.components != location.components
-        ]
-        return max(holding, key=lambda store: len(store.uri), default=None)
+        holding = self._stores_around(location)
+        return _innermost(store for store in holding if parse_location(store.uri).components != location.components)
+
+    def store_around(self, uri: str) -> Store | None:
+        """Return the store that a place is, or lies in; it tells what is free where a limit's scope is that place."""
+        return _innermost(self._stores_around(parse_location(uri)))
+
+    def stores_near(self, uri: str) -> list[Store]:
+        """Return the stores that a place is, lies in, or holds."""
+        place = parse_location(uri)
+        within = [store for store in self.stores.values() if place.contains(parse_location(store.uri))]
+        return within or self._stores_around(place)
+
+    def _stores_around(self, location: Location) -> list[Store]:
+        return [store for store in self.stores.values() if parse_location(store.uri).contains(location)]
 
     def root_within(self, uri: str) -> str | None:
         """Return the root of a store that is, or lies in, a location; None where there is none."""
         location = parse_location(uri)
         return next((root for root in sorted(self.stores) if location.contains(parse_location(root))), None)
+
+
+def _innermost(stores: Iterable[Store]) -> Store | None:
+    return max(stores, key=lambda store: len(store.uri), default=None)
 
 
 def fold_deployment(state: DeploymentState, event: RecordedEvent) -> None:
@@ -172,6 +203,8 @@ def fold_deployment(state: DeploymentState, event: RecordedEvent) -> None:
         case LimitRemoved() as limit:
             state.limits.pop((limit.scope, limit.measure), None)
             state.touched_limits.add((limit.scope, limit.measure))
+        case ReserveSet() | ReserveRemoved() | ScopePinned() | ScopeUnpinned() as kept:
+            _fold_kept(state, event, kept)
         case SweepStarted() as started:
             sweep = Sweep(
                 sweep_id=started.sweep_id,
@@ -191,6 +224,25 @@ def fold_deployment(state: DeploymentState, event: RecordedEvent) -> None:
             message = f"{type(event.payload).__name__} does not belong to the deployment's stream"
             raise TypeError(message)
     state.position = event.position
+
+
+def _fold_kept(
+    state: DeploymentState, event: RecordedEvent, payload: ReserveSet | ReserveRemoved | ScopePinned | ScopeUnpinned
+) -> None:
+    at, actor, scope = event.occurred_at, event.actor, payload.scope
+    match payload:
+        case ReserveSet(measure=measure, amount=amount):
+            state.reserves[scope, measure] = Reserve(scope, measure, amount, at, actor)
+            state.touched_reserves.add((scope, measure))
+        case ReserveRemoved(measure=measure):
+            state.reserves.pop((scope, measure), None)
+            state.touched_reserves.add((scope, measure))
+        case ScopePinned():
+            state.pins[scope] = ScopePin(scope, at, actor)
+            state.touched_pins.add(scope)
+        case ScopeUnpinned():
+            state.pins.pop(scope, None)
+            state.touched_pins.add(scope)
 
 
 def _finish_sweep(state: DeploymentState, at: datetime, finished: SweepFinished) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote, unquote_to_bytes
 from quota.domain.locations import Location, parse_location
 from quota.domain.manifest import Manifest, ManifestEntry
 from quota.domain.reconciliation import StoredItem
+from quota.domain.space import Space
 from quota.errors import CheckpointChanged, CheckpointGone, PathRefused, StoreError, shown
 from quota.ports import Marks
 
@@ -35,7 +36,12 @@ class MemoryStore:
 
     Args:
         root_uri: The location below which it accepts checkpoints, of any scheme.
+
+    Attributes:
+        total_bytes: What it can hold; None, where it says nothing of that, until a test sets it.
     """
+
+    total_bytes: int | None = None
 
     def __init__(self, root_uri: str = "memory://store/") -> None:
         self._root = parse_location(root_uri)
@@ -100,6 +106,16 @@ class MemoryStore:
             for path, file in files.items():
                 size, modified_at = len(file.content), file.modified_at or _LONG_AGO
                 yield StoredItem(path=place + path.encode(), size_bytes=size, modified_at=modified_at)
+
+    def space(self) -> Space | None:
+        """Return what is free of `total_bytes`; None where no test has set these."""
+        if self.total_bytes is None:
+            return None
+        held = (*self._checkpoints.values(), *self._trash.values())
+        used = sum(len(file.content) for files in held for file in files.values())
+        return Space(
+            file_system=self._root.uri, total_bytes=self.total_bytes, free_bytes=max(0, self.total_bytes - used)
+        )
 
     def place(self, uri: str) -> str:
         """Return where `uri` leads by `add_name`."""

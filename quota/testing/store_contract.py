@@ -341,6 +341,16 @@ class CheckpointStoreContract:
             runs = [top for top, before in zip(tops, [b"", *tops], strict=False) if top != before]
             expect(sorted(runs), sorted(set(runs)), "a directory is listed in one piece")
 
+    def test_space_is_told_or_there_is_no_end_to_it(self, store: CheckpointStore, uri: str) -> None:
+        """What is free is part of what there is, and asking changes nothing."""
+        before, space = self.read_checkpoint(store, uri), store.space()
+        if space is not None:
+            promised(0 <= space.free_bytes <= space.total_bytes, "what is free is part of what there is")
+            promised(space.total_bytes > 0, "there is room at all")
+            again = store.space()
+            promised(again is not None and again.file_system == space.file_system, "a file system keeps its name")
+        expect(self.read_checkpoint(store, uri), before, "asking leaves the checkpoint alone")
+
     def test_places_are_told_apart(self, store: CheckpointStore, uri: str, store_root_uri: str) -> None:
         """A name leads to one place, and another name to another, whether or not anything lies there."""
         other = self.checkpoint_uri(store_root_uri, "experiment/trial-10")

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 
+from quota.domain.space import Space
 from quota.ports import CheckpointStore
 from quota.testing import MemoryStore
 from quota.testing.store_contract import CheckpointStoreContract, Files
@@ -35,6 +37,16 @@ class TestMemoryStore(CheckpointStoreContract):
         assert store.trash_contents("claim") is None
         store.trash(uri, "claim", store.manifest(uri))
         assert store.trash_contents("claim") == content
+
+    def test_says_how_full_it_is_once_a_test_has_said_how_large(self, store: MemoryStore, uri: str) -> None:
+        assert store.space() is None
+        store.total_bytes = 2_000
+        full = Space(file_system="memory://store/", total_bytes=2_000, free_bytes=2_000 - 1_007)
+        assert store.space() == full
+        store.trash(uri, "claim", manifest := store.manifest(uri))
+        assert store.space() == full
+        store.purge("claim", manifest)
+        assert store.space() == Space(file_system="memory://store/", total_bytes=2_000, free_bytes=2_000)
 
 
 class TestLocalStore(CheckpointStoreContract):
@@ -66,6 +78,19 @@ class TestLocalStore(CheckpointStoreContract):
         if not os.path.lexists(target):
             return None
         return {str(file.relative_to(target)): file.read_bytes() for file in target.rglob("*") if file.is_file()}
+
+    def test_space_is_what_df_says(self, store: LocalStore, tmp_path: Path) -> None:
+        df = ["df", "--block-size=1", "--output=used,avail", str(tmp_path)]
+        used, available = map(int, subprocess.run(df, check=True, capture_output=True, text=True).stdout.split()[-2:])
+        space = store.space()
+        # Others write to this disk meanwhile.
+        assert space.total_bytes == pytest.approx(used + available, rel=0.001)
+        assert space.free_bytes == pytest.approx(available, rel=0.01)
+
+    def test_stores_on_one_file_system_are_known_to_be(self, store: LocalStore, tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        assert open_store(f"file://{tmp_path}/other").space().file_system == store.space().file_system
+        assert open_store("file:///dev/shm").space().file_system != store.space().file_system
 
 
 def _path(uri: str) -> Path:

@@ -1,10 +1,10 @@
-"""Sizes are read as people write them, and as nothing else."""
+"""Sizes and per cents are read as people write them, and as nothing else."""
 
 from __future__ import annotations
 
 import pytest
 
-from quota.domain.quantities import parse_size
+from quota.domain.quantities import parse_percent, parse_size
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,13 @@ def test_sizes(text: str, size_bytes: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="write a number and a unit"):
         parse_size(text)
+
+
+def test_per_cents() -> None:
+    assert [parse_percent(text) for text in ("30%", " 5 %", "100%")] == [30, 5, 100]
+
+
+@pytest.mark.parametrize("text", ["", "30", "%", "-1%", "12.5%", "1e1%", "30%%", "1000%", "\u0663%"])
+def test_what_is_no_per_cent(text: str) -> None:
+    with pytest.raises(ValueError, match="write whole per cents"):
+        parse_percent(text)

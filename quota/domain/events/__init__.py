@@ -22,8 +22,6 @@ from quota.domain.events.checkpoint import (
 )
 from quota.domain.events.deployment import (
     ClockAccepted,
-    LimitRemoved,
-    LimitSet,
     PolicyParameters,
     StoreAdded,
     StoreRemoved,
@@ -42,6 +40,16 @@ from quota.domain.events.eviction import (
     PurgeDecided,
 )
 from quota.domain.events.experiment import ExperimentFinished, ExperimentRegistered
+from quota.domain.events.limits import (
+    LimitMeasure,
+    LimitRemoved,
+    LimitSet,
+    ReserveMeasure,
+    ReserveRemoved,
+    ReserveSet,
+    ScopePinned,
+    ScopeUnpinned,
+)
 from quota.domain.events.trial import (
     TrialCompleted,
     TrialFailed,
@@ -83,6 +91,10 @@ _DEPLOYMENT_CLASSES: tuple[type[Event], ...] = (
     StoreRemoved,
     LimitSet,
     LimitRemoved,
+    ReserveSet,
+    ReserveRemoved,
+    ScopePinned,
+    ScopeUnpinned,
     SweepStarted,
     SweepFinished,
     ClockAccepted,
@@ -120,6 +132,7 @@ __all__ = [
     "EvictionReason",
     "ExperimentFinished",
     "ExperimentRegistered",
+    "LimitMeasure",
     "LimitRemoved",
     "LimitSet",
     "NewEvent",
@@ -127,6 +140,11 @@ __all__ = [
     "PurgeDecided",
     "Quantile",
     "RecordedEvent",
+    "ReserveMeasure",
+    "ReserveRemoved",
+    "ReserveSet",
+    "ScopePinned",
+    "ScopeUnpinned",
     "SizeBytes",
     "StoreAdded",
     "StoreRemoved",

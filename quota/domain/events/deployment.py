@@ -1,4 +1,4 @@
-"""Events of the stream `_deployment`: what belongs to no experiment."""
+"""Events of the stream `_deployment`: what belongs to no experiment. Those about limits are in `limits`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from quota.domain.events.base import Count, Event, Quantile, SizeBytes, id_refusal
+from quota.domain.events.base import Event, Quantile, SizeBytes
 from quota.domain.identifiers import event_id_problem
 from quota.domain.locations import location_problem
 from quota.domain.refusal import Refusal, RefusalKind
-
-EXPERIMENT_SCOPE = "experiment:"
-ALL_EXPERIMENTS_SCOPE = "experiments"
 
 
 class StoreAdded(Event, frozen=True, kw_only=True):
@@ -64,46 +61,6 @@ class ClockAccepted(Event, frozen=True, kw_only=True):
     until: datetime
 
 
-class LimitSet(Event, frozen=True, kw_only=True):
-    """An operator set a limit; one with the same scope and measure is replaced.
-
-    Attributes:
-        scope: What it holds for: `experiment:<id>`, or `experiments` for each experiment without one of its own.
-        measure: What is counted. `checkpoints`: each stored checkpoint of a trial that may still run, where a
-            running trial counts at least one, written or not.
-        high: A sweep starts above this many.
-        low: A sweep stops at this many; equal to `high` where there is no room between.
-    """
-
-    TYPE: ClassVar[str] = "limit_set"
-
-    scope: str
-    measure: Literal["checkpoints"]
-    high: Count
-    low: Count
-
-    def refusal(self) -> Refusal | None:
-        """Check the scope and the watermarks."""
-        if self.low > self.high:
-            reason = f"the low watermark must not be above the high one, which is {self.high}"
-            return Refusal(RefusalKind.NUMBER, "low", self.low, reason)
-        return scope_refusal(self.scope)
-
-
-class LimitRemoved(Event, frozen=True, kw_only=True):
-    """An operator removed a limit.
-
-    Attributes:
-        scope: As it was set.
-        measure: As it was set.
-    """
-
-    TYPE: ClassVar[str] = "limit_removed"
-
-    scope: str
-    measure: Literal["checkpoints"]
-
-
 class PolicyParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """By which rule a sweep chooses, with all that the rule depends on.
 
@@ -114,20 +71,31 @@ class PolicyParameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         prior_size: Effective sample size of that prior.
         min_data_at_rung: From how many data on a rung's own estimator is used.
         seed: What the policy `random` draws by; None for all others.
+        keep_completed: How many completed trials of an experiment, the best ones, keep their newest checkpoint.
+        min_age_seconds: How old a checkpoint is at least before it is evicted.
+        finished_retention_seconds: For how long the checkpoints of a finished experiment are kept before they cost
+            nothing. Older logs have no such time, and the policies of theirs took a trial of a finished experiment for
+            one that is never resumed.
     """
 
-    policy: Literal["syne-tune", "by_level", "random"] = "syne-tune"
+    policy: Literal["syne-tune", "expected-cost", "by_level", "random"] = "syne-tune"
     approx_steps: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 25
     prior_mean: Quantile = 0.33
     prior_size: Annotated[float, msgspec.Meta(gt=0)] = 2.0
     min_data_at_rung: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 5
     seed: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    keep_completed: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 1
+    min_age_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    finished_retention_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
 
     def refusal(self) -> Refusal | None:
         """Check what types do not: a finite prior, and a seed just where one is used."""
         if not math.isfinite(self.prior_size):
             reason = "the prior's size must be a finite number above 0"
             return Refusal(RefusalKind.NUMBER, "prior_size", self.prior_size, reason)
+        for name in ("min_age_seconds", "finished_retention_seconds"):
+            if not math.isfinite(getattr(self, name)):
+                return Refusal(RefusalKind.NUMBER, name, getattr(self, name), "this must be a finite number of seconds")
         if (self.policy == "random") != (self.seed is not None):
             reason = "the policy `random` needs a seed, and no other policy takes one"
             return Refusal(RefusalKind.NUMBER, "seed", self.seed, reason)
@@ -161,7 +129,7 @@ class SweepFinished(Event, frozen=True, kw_only=True):
         cancelled: How many evictions lost their reason before the store was asked.
         missing: How many checkpoints were not where the log said they were.
         freed_bytes: Bytes freed by purging.
-        exceeded: Ids of the experiments whose limits still do not hold.
+        exceeded: Ids of the experiments whose own limits still do not hold, then scopes of those that they share.
         errors: The first of what stores said when they refused, and of why paused trials' checkpoints were left alone.
     """
 
@@ -176,13 +144,3 @@ class SweepFinished(Event, frozen=True, kw_only=True):
     freed_bytes: SizeBytes
     exceeded: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
-
-
-def scope_refusal(scope: str) -> Refusal | None:
-    """Check what a limit holds for."""
-    if scope == ALL_EXPERIMENTS_SCOPE:
-        return None
-    if not scope.startswith(EXPERIMENT_SCOPE):
-        reason = f"a scope is `{EXPERIMENT_SCOPE}<id>` or `{ALL_EXPERIMENTS_SCOPE}`"
-        return Refusal(RefusalKind.IDENTITY, "scope", scope, reason)
-    return id_refusal("scope", scope.removeprefix(EXPERIMENT_SCOPE))

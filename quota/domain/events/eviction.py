@@ -6,12 +6,13 @@ from typing import ClassVar, Literal
 
 from quota.domain.events.base import Event
 from quota.domain.events.deployment import PolicyParameters
+from quota.domain.events.limits import LimitMeasure
 from quota.domain.manifest import Manifest
 
 CancelReason = Literal[
     "resumed", "ended", "needed", "saved_again", "pinned", "missing", "store_removed", "reported", "not_called_for"
 ]
-EvictionReason = Literal["paused", "superseded", "orphan"]
+EvictionReason = Literal["paused", "superseded", "stopped", "failed", "completed", "orphan"]
 
 
 class DecisionEvent(Event, frozen=True, kw_only=True):
@@ -42,11 +43,13 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
             checkpoint, and not claimed.
         size_bytes: Size of all that `manifest` names.
         manifest: What it consists of. Nothing else is deleted.
-        reason: `paused` (its trial may be missed least), `superseded` (its trial has a newer one) or `orphan` (no trial
-            has ever reported it, and an operator wanted it gone).
+        reason: `paused` (its trial may be missed least), `superseded` (its trial has a newer one), `stopped`, `failed`
+            or `completed` (its trial has ended so) or `orphan` (no trial has ever reported it, and an operator wanted
+            it gone).
         state_position: Position of the stream up to which the inputs below reflect it.
         place: Place in the order of eviction, from 1.
-        limit_scope: The limit that called for it; none calls for an orphan's, and the next four are absent too.
+        limit_scope: The limit that called for it; none calls for an orphan's, and the next five are absent too.
+        limit_measure: What it counts; absent in older logs, whose limits all counted `checkpoints`.
         limit_high: Its high watermark.
         limit_low: Its low watermark.
         usage: What was counted when the sweep planned.
@@ -59,10 +62,16 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
         estimator: Whether the `rung`'s own estimator or the `overall` one was used.
         estimator_ones: Data of that estimator that were better or equal.
         estimator_total: All its data.
-        p_better: Its posterior mean.
+        rank_of_equals: Rank of the best entry with the same metric. This and the next are inputs of `expected-cost`.
+        arrivals_better: The chance of each trial that was on its way to the rung to rank better there.
+        p_better: Chance that an arrival ranks better: the estimator's posterior mean, or what the ranks alone say.
         time_ratio: Time remaining / time elapsed.
         resume_probability: Probability that the trial is resumed.
-        score: Expected resource lost.
+        score: Expected resource lost; by `expected-cost`, for each arrival at the rung that the place is kept.
+        seconds_per_resource: Seconds that a unit of resource takes in this experiment, as its own reports or, before
+            there are any, those of others say; absent in older logs, and where nothing is lost.
+        cost_seconds: Expected seconds of lost work, by which evictions are compared across experiments; absent in
+            older logs.
     """
 
     TYPE: ClassVar[str] = "eviction_decided"
@@ -77,6 +86,7 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
     state_position: int
     place: int
     limit_scope: str | None = None
+    limit_measure: LimitMeasure | None = None
     limit_high: int | None = None
     limit_low: int | None = None
     usage: int | None = None
@@ -89,10 +99,14 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
     estimator: Literal["rung", "overall"] | None = None
     estimator_ones: int | None = None
     estimator_total: int | None = None
+    rank_of_equals: int | None = None
+    arrivals_better: tuple[float, ...] | None = None
     p_better: float | None = None
     time_ratio: float | None = None
     resume_probability: float | None = None
     score: float | None = None
+    seconds_per_resource: float | None = None
+    cost_seconds: float | None = None
 
 
 class CheckpointTrashed(DecisionEvent, frozen=True, kw_only=True):

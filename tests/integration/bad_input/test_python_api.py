@@ -157,8 +157,8 @@ def test_scopes_of_limits(sqlite_url: str, scope: str) -> None:
     with running_trial(sqlite_url) as trial:
         limit = LimitSet(scope=scope, measure="checkpoints", high=3, low=3)
         refused(IdentityRefused, lambda: trial.services.administration.set_limit(limit), "field `scope` is ")
-        other = LimitSet(scope="experiments", measure=_any("bytes"), high=3, low=3)
-        refused(IdentityRefused, lambda: trial.services.administration.set_limit(other), "field `measure` is 'bytes'")
+        other = LimitSet(scope="experiments", measure=_any("files"), high=3, low=3)
+        refused(IdentityRefused, lambda: trial.services.administration.set_limit(other), "field `measure` is 'files'")
         assert trial.services.administration.look().limits == {}
 
 

@@ -73,8 +73,17 @@ def test_unknown_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"policy": "best"}, "settings: field `policy` is 'best': Input should be 'syne-tune', 'by_level' or 'random'"),
+        (
+            {"policy": "best"},
+            "settings: field `policy` is 'best': Input should be 'syne-tune', 'expected-cost', 'by_level' or 'random'",
+        ),
         ({"trash_retention": "soon"}, ("settings: field `trash_retention` is 'soon': "
+         "write a number and a unit: 90s, 15m, 1h or 7d")),
+        ({"keep_completed": -1}, ("settings: field `keep_completed` is -1: "
+         "Input should be greater than or equal to 0")),
+        ({"keep_completed": True}, "settings: field `keep_completed` is True: write a number"),
+        ({"min_age": "-1h"}, "settings: field `min_age` is '-1h': write a number and a unit: 90s, 15m, 1h or 7d"),
+        ({"finished_retention": "long"}, ("settings: field `finished_retention` is 'long': "
          "write a number and a unit: 90s, 15m, 1h or 7d")),
         ({"trash_retention": "-1h"}, ("settings: field `trash_retention` is '-1h': "
          "write a number and a unit: 90s, 15m, 1h or 7d")),
