@@ -179,10 +179,12 @@ def picture(state: ExperimentState) -> dict[str, object]:
         ],
         "ranks": [sorted(rung.entries, key=rung.rank) for rung in state.rungs.values()],
         "estimators": plain(state.estimators),
+        "pace": dict(state.pace.reports),
         "checkpoints": plain(state.checkpoints),
         # A trial that has none may have an empty list or no entry.
         "trial_uris": {trial_id: uris for trial_id, uris in state.trial_uris.items() if uris},
         "trials_with_superseded": set(state.trials_with_superseded),
+        "ended_with_checkpoints": set(state.ended_with_checkpoints),
         "decisions": [(decision_id, plain(decision)) for decision_id, decision in state.decisions.items()],
         "usage": plain(state.usage),
     }

@@ -12,6 +12,7 @@ from typing import Literal
 
 from quota.domain.events import EvictionDecided
 from quota.domain.order import successor
+from quota.domain.pace import Pace
 from quota.domain.rung import Rung
 
 TrialStatus = Literal["running", "paused", "stopped", "completed", "failed"]
@@ -92,6 +93,8 @@ class Trial:
         lost_resource: Resource that it has to consume again, over all resumes.
         stored_checkpoints: How many of its checkpoints are stored.
         resumed_position: Position of the event that last resumed it; None where it never was.
+        timed_at: Since when its next units of resource are timed; None before anything was known of it.
+        timed_resource: What it had consumed by then.
         promised_uri: The checkpoint that it was told to load then. None where it starts from scratch, and as soon as
             it is paused again or ends.
     """
@@ -107,6 +110,8 @@ class Trial:
     lost_resource: int = 0
     stored_checkpoints: int = 0
     resumed_position: int | None = None
+    timed_at: datetime | None = None
+    timed_resource: int = 0
     promised_uri: str | None = None
 
     @property
@@ -236,6 +241,11 @@ class Usage:
     trashed_bytes: int = 0
     freed_bytes: int = 0
 
+    @property
+    def used_bytes(self) -> int:
+        """What takes up room: all of these but what is freed."""
+        return self.stored_bytes + self.claimed_bytes + self.trashed_bytes
+
 
 @dataclass(slots=True)
 class Touched:
@@ -247,6 +257,7 @@ class Touched:
         rungs: Levels of rungs whose length changed.
         rung_entries: (level, trial id).
         estimators: Levels.
+        paces: Bins.
         checkpoints: URIs.
         decisions: By decision id. Decisions that have ended are held here only, until they are stored.
         flags: Position and reason of events that were kept without effect, or whose time is not used.
@@ -257,6 +268,7 @@ class Touched:
     rungs: set[int] = field(default_factory=set)
     rung_entries: set[tuple[int, str]] = field(default_factory=set)
     estimators: set[int] = field(default_factory=set)
+    paces: set[int] = field(default_factory=set)
     checkpoints: set[str] = field(default_factory=set)
     decisions: dict[str, Decision] = field(default_factory=dict)
     flags: list[tuple[int, str]] = field(default_factory=list)
@@ -273,9 +285,11 @@ class ExperimentState:
         trials: By id.
         rungs: By level, rising.
         estimators: By level; the overall one under `OVERALL`.
+        pace: How long a unit of resource takes.
         checkpoints: By URI.
         trial_uris: Each trial's checkpoints, oldest first (`quota.domain.order`).
         trials_with_superseded: Trials that may still run and have more than one stored checkpoint.
+        ended_with_checkpoints: Trials that have ended and have a stored checkpoint.
         decisions: The open ones, by id.
         usage: What it holds.
         touched: What has changed since it was last stored.
@@ -287,9 +301,11 @@ class ExperimentState:
     trials: dict[str, Trial] = field(default_factory=dict)
     rungs: dict[int, Rung] = field(default_factory=dict)
     estimators: dict[int, Estimator] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
     checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
     trial_uris: dict[str, list[str]] = field(default_factory=dict)
     trials_with_superseded: set[str] = field(default_factory=set)
+    ended_with_checkpoints: set[str] = field(default_factory=set)
     decisions: dict[str, Decision] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     touched: Touched = field(default_factory=Touched)

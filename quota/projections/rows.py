@@ -21,8 +21,11 @@ from quota.projections.tables import (
     experiments,
     flags,
     limits,
+    paces,
+    reserves,
     rung_entries,
     rungs,
+    scope_pins,
     stores,
     sweeps,
     trials,
@@ -107,6 +110,7 @@ def touched_rows(state: ExperimentState) -> Mapping[Table, list[RowValues]]:
                 (level, state.rungs[level].entries[trial_id]) for level, trial_id in touched.rung_entries
             )
         ],
+        paces: [stream | {"bin": number, "reports": state.pace.reports[number]} for number in touched.paces],
         estimators: [stream | {"level": level} | _record(state.estimators[level]) for level in touched.estimators],
         checkpoints: [stream | _record(state.checkpoints[uri]) for uri in touched.checkpoints],
         decisions: [_decision(state.experiment_id, decision) for decision in touched.decisions.values()],
@@ -124,6 +128,8 @@ def touched_deployment_rows(state: DeploymentState) -> Mapping[Table, list[RowVa
     found: dict[Table, list[RowValues]] = {
         stores: [_record(state.known_stores[uri]) for uri in state.touched_stores],
         limits: [_record(state.limits[key]) for key in state.touched_limits if key in state.limits],
+        reserves: [_record(state.reserves[key]) for key in state.touched_reserves if key in state.reserves],
+        scope_pins: [_record(state.pins[scope]) for scope in state.touched_pins if scope in state.pins],
         sweeps: [
             _record(sweep)
             | {

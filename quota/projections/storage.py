@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Executable, Table, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from quota.domain.deployment import DeploymentState, Limit, Store, Sweep
+from quota.domain.deployment import DeploymentState, Store, Sweep
 from quota.domain.events import EvictionDecided, PolicyParameters, RecordedEvent
 from quota.domain.experiment import (
     OPEN_OUTCOMES,
@@ -29,6 +29,7 @@ from quota.domain.experiment import (
 )
 from quota.domain.fold.accounting import note_derived
 from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.limits import Limit, Reserve, ScopePin
 from quota.domain.order import in_order
 from quota.domain.rung import Rung, RungEntry
 from quota.errors import ProjectionDiverged
@@ -40,9 +41,12 @@ from quota.projections.tables import (
     estimators,
     experiments,
     limits,
+    paces,
     projected_streams,
+    reserves,
     rung_entries,
     rungs,
+    scope_pins,
     stores,
     sweeps,
     trials,
@@ -91,8 +95,13 @@ def store_deployment(connection: Connection, state: DeploymentState) -> None:
     """Store what has changed, and the position up to which it reflects the stream."""
     for scope, measure in state.touched_limits - state.limits.keys():
         connection.execute(delete(limits).where(limits.c.scope == scope, limits.c.measure == measure))
+    for scope, measure in state.touched_reserves - state.reserves.keys():
+        connection.execute(delete(reserves).where(reserves.c.scope == scope, reserves.c.measure == measure))
+    for scope in state.touched_pins - state.pins.keys():
+        connection.execute(delete(scope_pins).where(scope_pins.c.scope == scope))
     _write(connection, touched_deployment_rows(state), DEPLOYMENT_STREAM, state.position)
     state.touched_stores, state.touched_limits, state.touched_sweeps = set(), set(), {}
+    state.touched_reserves, state.touched_pins = set(), set()
 
 
 def projected_position(connection: Connection, stream: str) -> int:
@@ -138,9 +147,7 @@ def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -
             values["metric"] = math.nan
         rung = state.rungs[values.pop("level")]
         rung.place(RungEntry(**values))
-    for values in _rows(connection, estimators, experiment_id):
-        level = values.pop("level")
-        state.estimators[level] = Estimator(**values)
+    _load_counts(connection, state)
     for values in _rows(connection, trials, experiment_id):
         if values["metric"] is None and values["resource"] is not None:
             values["metric"] = math.nan
@@ -150,6 +157,14 @@ def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -
         note_derived(state, trial)
     state.touched = Touched()
     return state
+
+
+def _load_counts(connection: Connection, state: ExperimentState) -> None:
+    for values in _rows(connection, estimators, state.experiment_id):
+        level = values.pop("level")
+        state.estimators[level] = Estimator(**values)
+    for values in _rows(connection, paces, state.experiment_id):
+        state.pace.reports[values["bin"]] = values["reports"]
 
 
 def _load_checkpoints(connection: Connection, log: EventLog, state: ExperimentState) -> None:
@@ -212,6 +227,11 @@ def load_deployment(connection: Connection) -> DeploymentState:
     for row in connection.execute(select(limits)).mappings():
         limit = Limit(**row)
         state.limits[limit.scope, limit.measure] = limit
+    for row in connection.execute(select(reserves)).mappings():
+        reserve = Reserve(**row)
+        state.reserves[reserve.scope, reserve.measure] = reserve
+    for row in connection.execute(select(scope_pins)).mappings():
+        state.pins[row["scope"]] = ScopePin(**row)
     for row in connection.execute(select(sweeps).where(sweeps.c.finished_at.is_(None))).mappings():
         values: dict[str, Any] = dict(row)
         del values["policy"]

@@ -66,6 +66,8 @@ trials = Table(
     Column("lost_resource", BigInteger, nullable=False),
     Column("stored_checkpoints", BigInteger, nullable=False),
     Column("resumed_position", BigInteger),
+    Column("timed_at", Instant),
+    Column("timed_resource", BigInteger, nullable=False),
     Column("promised_uri", BytewiseText),
 )
 
@@ -100,6 +102,15 @@ estimators = Table(
     Column("ones", BigInteger, nullable=False),
     Column("total", BigInteger, nullable=False),
 )
+
+paces = Table(
+    "paces",
+    metadata,
+    _stream_key(),
+    Column("bin", BigInteger, primary_key=True, autoincrement=False),
+    Column("reports", BigInteger, nullable=False),
+)
+"""How many reports say that a unit of resource took so long; `quota.domain.pace` says what a bin stands for."""
 
 checkpoints = Table(
     "checkpoints",
@@ -149,6 +160,7 @@ decisions = Table(
     Column("state_position", BigInteger, nullable=False),
     Column("place", BigInteger, nullable=False),
     Column("limit_scope", Text),
+    Column("limit_measure", Text),
     Column("limit_high", BigInteger),
     Column("limit_low", BigInteger),
     Column("usage", BigInteger),
@@ -166,6 +178,8 @@ decisions = Table(
     Column("time_ratio", Double),
     Column("resume_probability", Double),
     Column("score", Double),
+    Column("seconds_per_resource", Double),
+    Column("cost_seconds", Double),
     Column("decided_position", BigInteger, nullable=False),
     Column("decided_at", Instant, nullable=False),
     Column("actor", Text, nullable=False),
@@ -216,6 +230,24 @@ limits = Table(
     Column("actor", Text, nullable=False),
 )
 
+reserves = Table(
+    "reserves",
+    metadata,
+    Column("scope", BytewiseText, primary_key=True),
+    Column("measure", Text, primary_key=True),
+    Column("amount", BigInteger, nullable=False),
+    Column("set_at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+scope_pins = Table(
+    "scope_pins",
+    metadata,
+    Column("scope", BytewiseText, primary_key=True),
+    Column("pinned_at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
 sweeps = Table(
     "sweeps",
     metadata,
@@ -249,6 +281,7 @@ EXPERIMENT_TABLES = (
     rungs,
     rung_entries,
     estimators,
+    paces,
     checkpoints,
     usage,
     decisions,
@@ -256,5 +289,5 @@ EXPERIMENT_TABLES = (
 )
 """Those whose rows belong to one experiment each."""
 
-DEPLOYMENT_TABLES = (stores, limits, sweeps)
+DEPLOYMENT_TABLES = (stores, limits, reserves, scope_pins, sweeps)
 """Those that the stream `_deployment` adds up to."""

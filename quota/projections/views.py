@@ -21,6 +21,8 @@ _WORDS = {
         "uuid": "TEXT",
         "infinity": "9e999",
         "joined": "group_concat",
+        "labels": "json_each(e.labels) AS one",
+        "find": "instr",
         # To the microsecond, which julianday is not.
         "duration": (
             "strftime('%s', s.finished_at) - strftime('%s', s.started_at)\n"
@@ -35,23 +37,43 @@ _WORDS = {
         "uuid": "UUID",
         "infinity": "CAST('Infinity' AS DOUBLE PRECISION)",
         "joined": "string_agg",
+        "labels": "json_each_text(e.labels) AS one(key, value)",
+        "find": "strpos",
         "duration": "CAST(EXTRACT(EPOCH FROM s.finished_at - s.started_at) AS DOUBLE PRECISION)",
     },
 }
+
+_LABELLED = """EXISTS (
+           SELECT 1 FROM {{labels}}
+           WHERE {{find}}(one.key, '=') = 0 AND {scope} = 'label:' || one.key || '=' || one.value
+       )"""
+"""Whether an experiment `e` has the label of a scope, whose key ends at the first `=`."""
+
+_BELOW = """(
+           substr({scope}, 1, 6) = 'store:'
+           AND substr(rtrim({uri}, '/') || '/', 1, length(rtrim({scope}, '/')) - 5)
+             = rtrim(substr({scope}, 7), '/') || '/'
+       )"""
+"""Whether a checkpoint lies below the URI of a scope, or is what it names."""
 
 _TEXTS = {
     "eviction_history": """
 SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
        reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
        estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
-       limit_scope, limit_high, limit_low, usage, state_position, decided_position,
-       outcome, outcome_at, freed_bytes, failures, error, actor
+       seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
+       state_position, decided_position, outcome, outcome_at, freed_bytes, failures, error, actor
 FROM decisions
 """,
     "checkpoint_inventory": """
 SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
        c.saved_position = max(c.saved_position) OVER (PARTITION BY c.experiment_id, c.trial_id) AS is_newest,
-       c.pinned, t.status AS trial_status, t.level,
+       c.pinned,
+       (
+           SELECT min(p.scope) FROM scope_pins p
+           WHERE p.scope IN ('deployment', 'experiment:' || c.experiment_id) OR {below_pin} OR {labelled_pin}
+       ) AS pinned_scope,
+       t.status AS trial_status, t.level,
        (
            SELECT s.uri FROM stores s
            WHERE s.removed_at IS NULL
@@ -62,6 +84,7 @@ SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.
        c.decision_id
 FROM checkpoints c
 JOIN trials t ON t.experiment_id = c.experiment_id AND t.trial_id = c.trial_id
+JOIN experiments e ON e.experiment_id = c.experiment_id
 """,
     "rung_standings": """
 SELECT e.experiment_id, e.level,
@@ -93,6 +116,46 @@ SELECT u.experiment_id, u.held_checkpoints,
 FROM usage u
 LEFT JOIN limits own ON own.scope = 'experiment:' || u.experiment_id AND own.measure = 'checkpoints'
 LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints'
+""",
+    "limit_shares": """
+SELECT CASE WHEN l.scope = 'experiments' THEN 'experiment:' || e.experiment_id ELSE l.scope END AS scope,
+       l.measure, l.scope AS set_for, e.experiment_id,
+       CASE
+           WHEN l.measure = 'checkpoints' THEN u.held_checkpoints
+           ELSE u.stored_bytes + u.claimed_bytes + u.trashed_bytes
+       END AS used
+FROM limits l
+JOIN experiments e
+  ON l.scope IN ('deployment', 'experiment:' || e.experiment_id)
+  OR {labelled_limit}
+  OR l.scope = 'experiments' AND NOT EXISTS (
+           SELECT 1 FROM limits own WHERE own.scope = 'experiment:' || e.experiment_id AND own.measure = l.measure
+       )
+JOIN usage u ON u.experiment_id = e.experiment_id
+UNION ALL
+SELECT l.scope, l.measure, l.scope AS set_for, held.experiment_id,
+       CAST(sum(CASE WHEN l.measure = 'checkpoints' THEN held.counts ELSE held.size_bytes END) AS BIGINT) AS used
+FROM limits l
+JOIN (
+    SELECT c.experiment_id, c.uri, c.size_bytes,
+           CASE WHEN c.state = 'stored' AND t.status IN ('running', 'paused') THEN 1 ELSE 0 END AS counts
+    FROM checkpoints c
+    JOIN trials t ON t.experiment_id = c.experiment_id AND t.trial_id = c.trial_id
+    WHERE c.state IN ('stored', 'claimed')
+    UNION ALL
+    SELECT d.experiment_id, d.uri, d.size_bytes, 0 AS counts
+    FROM decisions d WHERE d.outcome IN ('trashed', 'purging', 'forbidden')
+) held ON {below_limit}
+GROUP BY l.scope, l.measure, held.experiment_id
+""",
+    "limit_usage": """
+SELECT coalesce(s.scope, l.scope) AS scope, l.measure, l.scope AS set_for, l.high, l.low,
+       CAST(coalesce(sum(s.used), 0) AS BIGINT) AS used,
+       CASE WHEN l.measure IN ('checkpoints', 'bytes') THEN coalesce(sum(s.used), 0) > l.high END AS exceeded,
+       count(s.experiment_id) AS experiments, l.set_at, l.actor
+FROM limits l
+LEFT JOIN limit_shares s ON s.set_for = l.scope AND s.measure = l.measure
+GROUP BY coalesce(s.scope, l.scope), l.measure, l.scope, l.high, l.low, l.set_at, l.actor
 """,
     "trial_history": """
 SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,
@@ -139,7 +202,14 @@ def _quoted(text: str) -> str:
 
 def view_statements(dialect: str) -> list[str]:
     """Return what makes the views, and on PostgreSQL their columns' comments."""
-    statements = [f"CREATE VIEW {name} AS\n{text.strip().format(**_WORDS[dialect])}" for name, text in _TEXTS.items()]
+    words = _WORDS[dialect]
+    words = words | {
+        "below_pin": _BELOW.format(scope="p.scope", uri="c.uri"),
+        "below_limit": _BELOW.format(scope="l.scope", uri="held.uri"),
+        "labelled_pin": _LABELLED.format(scope="p.scope").format(**words),
+        "labelled_limit": _LABELLED.format(scope="l.scope").format(**words),
+    }
+    statements = [f"CREATE VIEW {name} AS\n{text.strip().format(**words)}" for name, text in _TEXTS.items()]
     if dialect == "postgresql":
         statements += [
             f"COMMENT ON COLUMN {view}.{column} IS {_quoted(meaning)}"
@@ -152,5 +222,5 @@ def view_statements(dialect: str) -> list[str]:
 for _dialect in _WORDS:
     for _statement in view_statements(_dialect):
         event.listen(metadata, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect=_dialect))
-for _name in _TEXTS:
+for _name in reversed(_TEXTS):
     event.listen(metadata, "before_drop", DDL(f"DROP VIEW IF EXISTS {_name}"))

@@ -42,6 +42,7 @@ CREATE TABLE decisions (
     state_position BIGINT NOT NULL,
     place BIGINT NOT NULL,
     limit_scope TEXT,
+    limit_measure TEXT,
     limit_high BIGINT,
     limit_low BIGINT,
     usage BIGINT,
@@ -59,6 +60,8 @@ CREATE TABLE decisions (
     time_ratio DOUBLE PRECISION,
     resume_probability DOUBLE PRECISION,
     score DOUBLE PRECISION,
+    seconds_per_resource DOUBLE PRECISION,
+    cost_seconds DOUBLE PRECISION,
     decided_position BIGINT NOT NULL,
     decided_at TIMESTAMP WITH TIME ZONE NOT NULL,
     actor TEXT NOT NULL,
@@ -171,11 +174,27 @@ CREATE TABLE limits (
     CONSTRAINT pk_limits PRIMARY KEY (scope, measure)
 )
 --
+CREATE TABLE paces (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    bin BIGINT NOT NULL,
+    reports BIGINT NOT NULL,
+    CONSTRAINT pk_paces PRIMARY KEY (experiment_id, bin)
+)
+--
 CREATE TABLE projected_streams (
     experiment_id TEXT COLLATE "C" NOT NULL,
     position BIGINT NOT NULL,
     rebuilds BIGINT DEFAULT '0' NOT NULL,
     CONSTRAINT pk_projected_streams PRIMARY KEY (experiment_id)
+)
+--
+CREATE TABLE reserves (
+    scope TEXT COLLATE "C" NOT NULL,
+    measure TEXT NOT NULL,
+    amount BIGINT NOT NULL,
+    set_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    actor TEXT NOT NULL,
+    CONSTRAINT pk_reserves PRIMARY KEY (scope, measure)
 )
 --
 CREATE TABLE rung_entries (
@@ -196,6 +215,13 @@ CREATE TABLE rungs (
     promotion_quantile DOUBLE PRECISION NOT NULL,
     length BIGINT NOT NULL,
     CONSTRAINT pk_rungs PRIMARY KEY (experiment_id, level)
+)
+--
+CREATE TABLE scope_pins (
+    scope TEXT COLLATE "C" NOT NULL,
+    pinned_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    actor TEXT NOT NULL,
+    CONSTRAINT pk_scope_pins PRIMARY KEY (scope)
 )
 --
 CREATE TABLE stores (
@@ -249,6 +275,8 @@ CREATE TABLE trials (
     lost_resource BIGINT NOT NULL,
     stored_checkpoints BIGINT NOT NULL,
     resumed_position BIGINT,
+    timed_at TIMESTAMP WITH TIME ZONE,
+    timed_resource BIGINT NOT NULL,
     promised_uri TEXT COLLATE "C",
     CONSTRAINT pk_trials PRIMARY KEY (experiment_id, trial_id)
 )
@@ -271,14 +299,26 @@ CREATE VIEW eviction_history AS
 SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
        reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
        estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
-       limit_scope, limit_high, limit_low, usage, state_position, decided_position,
-       outcome, outcome_at, freed_bytes, failures, error, actor
+       seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
+       state_position, decided_position, outcome, outcome_at, freed_bytes, failures, error, actor
 FROM decisions
 --
 CREATE VIEW checkpoint_inventory AS
 SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
        c.saved_position = max(c.saved_position) OVER (PARTITION BY c.experiment_id, c.trial_id) AS is_newest,
-       c.pinned, t.status AS trial_status, t.level,
+       c.pinned,
+       (
+           SELECT min(p.scope) FROM scope_pins p
+           WHERE p.scope IN ('deployment', 'experiment:' || c.experiment_id) OR (
+           substr(p.scope, 1, 6) = 'store:'
+           AND substr(rtrim(c.uri, '/') || '/', 1, length(rtrim(p.scope, '/')) - 5)
+             = rtrim(substr(p.scope, 7), '/') || '/'
+       ) OR EXISTS (
+           SELECT 1 FROM json_each_text(e.labels) AS one(key, value)
+           WHERE strpos(one.key, '=') = 0 AND p.scope = 'label:' || one.key || '=' || one.value
+       )
+       ) AS pinned_scope,
+       t.status AS trial_status, t.level,
        (
            SELECT s.uri FROM stores s
            WHERE s.removed_at IS NULL
@@ -289,6 +329,7 @@ SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.
        c.decision_id
 FROM checkpoints c
 JOIN trials t ON t.experiment_id = c.experiment_id AND t.trial_id = c.trial_id
+JOIN experiments e ON e.experiment_id = c.experiment_id
 --
 CREATE VIEW rung_standings AS
 SELECT e.experiment_id, e.level,
@@ -320,6 +361,53 @@ SELECT u.experiment_id, u.held_checkpoints,
 FROM usage u
 LEFT JOIN limits own ON own.scope = 'experiment:' || u.experiment_id AND own.measure = 'checkpoints'
 LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints'
+--
+CREATE VIEW limit_shares AS
+SELECT CASE WHEN l.scope = 'experiments' THEN 'experiment:' || e.experiment_id ELSE l.scope END AS scope,
+       l.measure, l.scope AS set_for, e.experiment_id,
+       CASE
+           WHEN l.measure = 'checkpoints' THEN u.held_checkpoints
+           ELSE u.stored_bytes + u.claimed_bytes + u.trashed_bytes
+       END AS used
+FROM limits l
+JOIN experiments e
+  ON l.scope IN ('deployment', 'experiment:' || e.experiment_id)
+  OR EXISTS (
+           SELECT 1 FROM json_each_text(e.labels) AS one(key, value)
+           WHERE strpos(one.key, '=') = 0 AND l.scope = 'label:' || one.key || '=' || one.value
+       )
+  OR l.scope = 'experiments' AND NOT EXISTS (
+           SELECT 1 FROM limits own WHERE own.scope = 'experiment:' || e.experiment_id AND own.measure = l.measure
+       )
+JOIN usage u ON u.experiment_id = e.experiment_id
+UNION ALL
+SELECT l.scope, l.measure, l.scope AS set_for, held.experiment_id,
+       CAST(sum(CASE WHEN l.measure = 'checkpoints' THEN held.counts ELSE held.size_bytes END) AS BIGINT) AS used
+FROM limits l
+JOIN (
+    SELECT c.experiment_id, c.uri, c.size_bytes,
+           CASE WHEN c.state = 'stored' AND t.status IN ('running', 'paused') THEN 1 ELSE 0 END AS counts
+    FROM checkpoints c
+    JOIN trials t ON t.experiment_id = c.experiment_id AND t.trial_id = c.trial_id
+    WHERE c.state IN ('stored', 'claimed')
+    UNION ALL
+    SELECT d.experiment_id, d.uri, d.size_bytes, 0 AS counts
+    FROM decisions d WHERE d.outcome IN ('trashed', 'purging', 'forbidden')
+) held ON (
+           substr(l.scope, 1, 6) = 'store:'
+           AND substr(rtrim(held.uri, '/') || '/', 1, length(rtrim(l.scope, '/')) - 5)
+             = rtrim(substr(l.scope, 7), '/') || '/'
+       )
+GROUP BY l.scope, l.measure, held.experiment_id
+--
+CREATE VIEW limit_usage AS
+SELECT coalesce(s.scope, l.scope) AS scope, l.measure, l.scope AS set_for, l.high, l.low,
+       CAST(coalesce(sum(s.used), 0) AS BIGINT) AS used,
+       CASE WHEN l.measure IN ('checkpoints', 'bytes') THEN coalesce(sum(s.used), 0) > l.high END AS exceeded,
+       count(s.experiment_id) AS experiments, l.set_at, l.actor
+FROM limits l
+LEFT JOIN limit_shares s ON s.set_for = l.scope AND s.measure = l.measure
+GROUP BY coalesce(s.scope, l.scope), l.measure, l.scope, l.high, l.low, l.set_at, l.actor
 --
 CREATE VIEW trial_history AS
 SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,
@@ -375,7 +463,7 @@ COMMENT ON COLUMN eviction_history.size_bytes IS 'Size of all its files, as list
 --
 COMMENT ON COLUMN eviction_history.manifest_entries IS 'How many files or keys it consisted of.'
 --
-COMMENT ON COLUMN eviction_history.reason IS 'paused: its trial may be missed least; superseded: its trial has a newer one; orphan: nobody''s.'
+COMMENT ON COLUMN eviction_history.reason IS 'paused: its trial may be missed least; superseded: its trial has a newer one; stopped, failed or completed: its trial has ended so; orphan: nobody''s.'
 --
 COMMENT ON COLUMN eviction_history.policy IS 'The policy that chose it; NULL for an orphan, and so are what it chose by and the limit.'
 --
@@ -405,7 +493,13 @@ COMMENT ON COLUMN eviction_history.resume_probability IS 'Probability that the t
 --
 COMMENT ON COLUMN eviction_history.score IS 'Expected resource lost: that probability times the level.'
 --
+COMMENT ON COLUMN eviction_history.seconds_per_resource IS 'Seconds that a unit of resource takes in this experiment.'
+--
+COMMENT ON COLUMN eviction_history.cost_seconds IS 'Expected seconds of lost work, by which evictions of several experiments are compared.'
+--
 COMMENT ON COLUMN eviction_history.limit_scope IS 'The limit that called for it.'
+--
+COMMENT ON COLUMN eviction_history.limit_measure IS 'What that counts: checkpoints, bytes, free_bytes or free_percent.'
 --
 COMMENT ON COLUMN eviction_history.limit_high IS 'Its high watermark.'
 --
@@ -447,7 +541,9 @@ COMMENT ON COLUMN checkpoint_inventory.saved_position IS 'Position of the event 
 --
 COMMENT ON COLUMN checkpoint_inventory.is_newest IS 'Whether no later event says that the trial has saved another one.'
 --
-COMMENT ON COLUMN checkpoint_inventory.pinned IS 'Whether it must not be evicted.'
+COMMENT ON COLUMN checkpoint_inventory.pinned IS 'Whether it is pinned by hand, and so never evicted.'
+--
+COMMENT ON COLUMN checkpoint_inventory.pinned_scope IS 'A pinned scope that it belongs to, so that it is never evicted; NULL where there is none.'
 --
 COMMENT ON COLUMN checkpoint_inventory.trial_status IS 'running, paused, stopped, completed or failed.'
 --
@@ -493,9 +589,9 @@ COMMENT ON COLUMN estimator_status.posterior_mean IS 'Mean of p under the defaul
 --
 COMMENT ON COLUMN quota_usage.experiment_id IS 'The experiment.'
 --
-COMMENT ON COLUMN quota_usage.held_checkpoints IS 'What counts under a limit: stored checkpoints of trials that may still run, a running trial at least one.'
+COMMENT ON COLUMN quota_usage.held_checkpoints IS 'What counts under a limit on its own checkpoints: stored ones of trials that may still run, a running trial at least one.'
 --
-COMMENT ON COLUMN quota_usage.limit_scope IS 'The limit that holds for it; NULL where there is none.'
+COMMENT ON COLUMN quota_usage.limit_scope IS 'The limit on its own checkpoints; NULL where there is none. All limits: limit_usage.'
 --
 COMMENT ON COLUMN quota_usage.limit_high IS 'Its high watermark.'
 --
@@ -518,6 +614,36 @@ COMMENT ON COLUMN quota_usage.trashed_checkpoints IS 'Checkpoints in the trash, 
 COMMENT ON COLUMN quota_usage.trashed_bytes IS 'Their sizes.'
 --
 COMMENT ON COLUMN quota_usage.freed_bytes IS 'Bytes freed so far.'
+--
+COMMENT ON COLUMN limit_shares.scope IS 'What the limit holds for: of one on experiments, the one experiment.'
+--
+COMMENT ON COLUMN limit_shares.measure IS 'What it counts: checkpoints, bytes, free_bytes or free_percent.'
+--
+COMMENT ON COLUMN limit_shares.set_for IS 'The scope as it was set.'
+--
+COMMENT ON COLUMN limit_shares.experiment_id IS 'An experiment that it holds for, or whose checkpoints lie in it.'
+--
+COMMENT ON COLUMN limit_shares.used IS 'What of that experiment counts: checkpoints, or bytes stored, claimed and in the trash, of limits on free space too.'
+--
+COMMENT ON COLUMN limit_usage.scope IS 'What the limit holds for; one on experiments is shown for each one that has none of its own.'
+--
+COMMENT ON COLUMN limit_usage.measure IS 'What it counts: checkpoints, bytes, free_bytes or free_percent.'
+--
+COMMENT ON COLUMN limit_usage.set_for IS 'The scope as it was set.'
+--
+COMMENT ON COLUMN limit_usage.high IS 'A sweep starts above this; of free space below it.'
+--
+COMMENT ON COLUMN limit_usage.low IS 'A sweep stops here; of free space this is what it leaves free.'
+--
+COMMENT ON COLUMN limit_usage.used IS 'The sum of its limit_shares.'
+--
+COMMENT ON COLUMN limit_usage.exceeded IS 'Whether that is above the high watermark; NULL of free space, which only the disk tells.'
+--
+COMMENT ON COLUMN limit_usage.experiments IS 'How many experiments have a share.'
+--
+COMMENT ON COLUMN limit_usage.set_at IS 'When it was set.'
+--
+COMMENT ON COLUMN limit_usage.actor IS 'Who set it.'
 --
 COMMENT ON COLUMN trial_history.experiment_id IS 'The experiment.'
 --
@@ -575,7 +701,7 @@ COMMENT ON COLUMN sweep_history.missing IS 'Checkpoints that were not where the 
 --
 COMMENT ON COLUMN sweep_history.freed_bytes IS 'Bytes freed.'
 --
-COMMENT ON COLUMN sweep_history.exceeded IS 'Experiments whose limits still did not hold, as a JSON list.'
+COMMENT ON COLUMN sweep_history.exceeded IS 'What was still above a limit, as a JSON list: experiments, and scopes that experiments share.'
 --
 COMMENT ON COLUMN sweep_history.errors IS 'The first of what stores refused, or checkpoints were left alone for, as a JSON list.'
 --

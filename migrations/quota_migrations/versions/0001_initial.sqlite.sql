@@ -42,6 +42,7 @@ CREATE TABLE decisions (
     state_position BIGINT NOT NULL,
     place BIGINT NOT NULL,
     limit_scope TEXT,
+    limit_measure TEXT,
     limit_high BIGINT,
     limit_low BIGINT,
     usage BIGINT,
@@ -59,6 +60,8 @@ CREATE TABLE decisions (
     time_ratio DOUBLE,
     resume_probability DOUBLE,
     score DOUBLE,
+    seconds_per_resource DOUBLE,
+    cost_seconds DOUBLE,
     decided_position BIGINT NOT NULL,
     decided_at VARCHAR(27) NOT NULL,
     actor TEXT NOT NULL,
@@ -167,11 +170,27 @@ CREATE TABLE limits (
     CONSTRAINT pk_limits PRIMARY KEY (scope, measure)
 )
 --
+CREATE TABLE paces (
+    experiment_id TEXT NOT NULL,
+    bin BIGINT NOT NULL,
+    reports BIGINT NOT NULL,
+    CONSTRAINT pk_paces PRIMARY KEY (experiment_id, bin)
+)
+--
 CREATE TABLE projected_streams (
     experiment_id TEXT NOT NULL,
     position BIGINT NOT NULL,
     rebuilds BIGINT DEFAULT '0' NOT NULL,
     CONSTRAINT pk_projected_streams PRIMARY KEY (experiment_id)
+)
+--
+CREATE TABLE reserves (
+    scope TEXT NOT NULL,
+    measure TEXT NOT NULL,
+    amount BIGINT NOT NULL,
+    set_at VARCHAR(27) NOT NULL,
+    actor TEXT NOT NULL,
+    CONSTRAINT pk_reserves PRIMARY KEY (scope, measure)
 )
 --
 CREATE TABLE rung_entries (
@@ -192,6 +211,13 @@ CREATE TABLE rungs (
     promotion_quantile DOUBLE NOT NULL,
     length BIGINT NOT NULL,
     CONSTRAINT pk_rungs PRIMARY KEY (experiment_id, level)
+)
+--
+CREATE TABLE scope_pins (
+    scope TEXT NOT NULL,
+    pinned_at VARCHAR(27) NOT NULL,
+    actor TEXT NOT NULL,
+    CONSTRAINT pk_scope_pins PRIMARY KEY (scope)
 )
 --
 CREATE TABLE stores (
@@ -245,6 +271,8 @@ CREATE TABLE trials (
     lost_resource BIGINT NOT NULL,
     stored_checkpoints BIGINT NOT NULL,
     resumed_position BIGINT,
+    timed_at VARCHAR(27),
+    timed_resource BIGINT NOT NULL,
     promised_uri TEXT,
     CONSTRAINT pk_trials PRIMARY KEY (experiment_id, trial_id)
 )
@@ -267,14 +295,26 @@ CREATE VIEW eviction_history AS
 SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
        reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
        estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
-       limit_scope, limit_high, limit_low, usage, state_position, decided_position,
-       outcome, outcome_at, freed_bytes, failures, error, actor
+       seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
+       state_position, decided_position, outcome, outcome_at, freed_bytes, failures, error, actor
 FROM decisions
 --
 CREATE VIEW checkpoint_inventory AS
 SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
        c.saved_position = max(c.saved_position) OVER (PARTITION BY c.experiment_id, c.trial_id) AS is_newest,
-       c.pinned, t.status AS trial_status, t.level,
+       c.pinned,
+       (
+           SELECT min(p.scope) FROM scope_pins p
+           WHERE p.scope IN ('deployment', 'experiment:' || c.experiment_id) OR (
+           substr(p.scope, 1, 6) = 'store:'
+           AND substr(rtrim(c.uri, '/') || '/', 1, length(rtrim(p.scope, '/')) - 5)
+             = rtrim(substr(p.scope, 7), '/') || '/'
+       ) OR EXISTS (
+           SELECT 1 FROM json_each(e.labels) AS one
+           WHERE instr(one.key, '=') = 0 AND p.scope = 'label:' || one.key || '=' || one.value
+       )
+       ) AS pinned_scope,
+       t.status AS trial_status, t.level,
        (
            SELECT s.uri FROM stores s
            WHERE s.removed_at IS NULL
@@ -285,6 +325,7 @@ SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.
        c.decision_id
 FROM checkpoints c
 JOIN trials t ON t.experiment_id = c.experiment_id AND t.trial_id = c.trial_id
+JOIN experiments e ON e.experiment_id = c.experiment_id
 --
 CREATE VIEW rung_standings AS
 SELECT e.experiment_id, e.level,
@@ -316,6 +357,53 @@ SELECT u.experiment_id, u.held_checkpoints,
 FROM usage u
 LEFT JOIN limits own ON own.scope = 'experiment:' || u.experiment_id AND own.measure = 'checkpoints'
 LEFT JOIN limits each_one ON each_one.scope = 'experiments' AND each_one.measure = 'checkpoints'
+--
+CREATE VIEW limit_shares AS
+SELECT CASE WHEN l.scope = 'experiments' THEN 'experiment:' || e.experiment_id ELSE l.scope END AS scope,
+       l.measure, l.scope AS set_for, e.experiment_id,
+       CASE
+           WHEN l.measure = 'checkpoints' THEN u.held_checkpoints
+           ELSE u.stored_bytes + u.claimed_bytes + u.trashed_bytes
+       END AS used
+FROM limits l
+JOIN experiments e
+  ON l.scope IN ('deployment', 'experiment:' || e.experiment_id)
+  OR EXISTS (
+           SELECT 1 FROM json_each(e.labels) AS one
+           WHERE instr(one.key, '=') = 0 AND l.scope = 'label:' || one.key || '=' || one.value
+       )
+  OR l.scope = 'experiments' AND NOT EXISTS (
+           SELECT 1 FROM limits own WHERE own.scope = 'experiment:' || e.experiment_id AND own.measure = l.measure
+       )
+JOIN usage u ON u.experiment_id = e.experiment_id
+UNION ALL
+SELECT l.scope, l.measure, l.scope AS set_for, held.experiment_id,
+       CAST(sum(CASE WHEN l.measure = 'checkpoints' THEN held.counts ELSE held.size_bytes END) AS BIGINT) AS used
+FROM limits l
+JOIN (
+    SELECT c.experiment_id, c.uri, c.size_bytes,
+           CASE WHEN c.state = 'stored' AND t.status IN ('running', 'paused') THEN 1 ELSE 0 END AS counts
+    FROM checkpoints c
+    JOIN trials t ON t.experiment_id = c.experiment_id AND t.trial_id = c.trial_id
+    WHERE c.state IN ('stored', 'claimed')
+    UNION ALL
+    SELECT d.experiment_id, d.uri, d.size_bytes, 0 AS counts
+    FROM decisions d WHERE d.outcome IN ('trashed', 'purging', 'forbidden')
+) held ON (
+           substr(l.scope, 1, 6) = 'store:'
+           AND substr(rtrim(held.uri, '/') || '/', 1, length(rtrim(l.scope, '/')) - 5)
+             = rtrim(substr(l.scope, 7), '/') || '/'
+       )
+GROUP BY l.scope, l.measure, held.experiment_id
+--
+CREATE VIEW limit_usage AS
+SELECT coalesce(s.scope, l.scope) AS scope, l.measure, l.scope AS set_for, l.high, l.low,
+       CAST(coalesce(sum(s.used), 0) AS BIGINT) AS used,
+       CASE WHEN l.measure IN ('checkpoints', 'bytes') THEN coalesce(sum(s.used), 0) > l.high END AS exceeded,
+       count(s.experiment_id) AS experiments, l.set_at, l.actor
+FROM limits l
+LEFT JOIN limit_shares s ON s.set_for = l.scope AND s.measure = l.measure
+GROUP BY coalesce(s.scope, l.scope), l.measure, l.scope, l.high, l.low, l.set_at, l.actor
 --
 CREATE VIEW trial_history AS
 SELECT e.experiment_id, e.position, e.trial_id, e.type, e.occurred_at, e.recorded_at,

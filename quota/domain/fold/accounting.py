@@ -74,12 +74,17 @@ def _count(state: ExperimentState, checkpoint: Checkpoint, sign: int) -> None:
 def note_derived(state: ExperimentState, trial: Trial) -> None:
     """Keep what follows from a trial's status and its checkpoints.
 
-    Those are whether it has superseded checkpoints, and whether it is paused in its rung with a checkpoint.
+    Those are whether it has superseded checkpoints, whether it has ended and left any, and whether it is paused in its
+    rung with a checkpoint.
     """
     if trial.stored_checkpoints > 1 and not trial.has_ended:
         state.trials_with_superseded.add(trial.trial_id)
     else:
         state.trials_with_superseded.discard(trial.trial_id)
+    if trial.stored_checkpoints > 0 and trial.has_ended:
+        state.ended_with_checkpoints.add(trial.trial_id)
+    else:
+        state.ended_with_checkpoints.discard(trial.trial_id)
     _compare_with_reports(state, trial)
 
 

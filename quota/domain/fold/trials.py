@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 
 from quota.domain.events import (
     Event,
@@ -21,6 +22,7 @@ from quota.domain.events.base import MAX_INTEGER
 from quota.domain.events.trial import TrialEvent
 from quota.domain.experiment import OVERALL, Estimator, Experiment, ExperimentState, Trial, TrialStatus
 from quota.domain.fold.accounting import count_new_trial, set_trial_status
+from quota.domain.fold.timing import happened_at
 from quota.domain.rung import Rung, RungEntry, rank_value
 
 STATUS_AFTER: dict[type[TrialEvent], TrialStatus] = {
@@ -77,6 +79,7 @@ def _started(state: ExperimentState, event: RecordedEvent, payload: TrialStarted
         status="running",
         bracket=payload.bracket,
         started_at=min(event.occurred_at, event.recorded_at),
+        timed_at=min(event.occurred_at, event.recorded_at),
     )
     count_new_trial(state, trial)
 
@@ -86,6 +89,7 @@ def _reported(state: ExperimentState, event: RecordedEvent, payload: TrialReport
     if trial.status != "running":
         state.touched.flags.append((event.position, "late_report"))
         return
+    _note_pace(state, trial, happened_at(state, event), payload.resource)
     trial.resource = payload.resource
     trial.metric = payload.metric
     state.touched.trials.add(trial.trial_id)
@@ -99,6 +103,14 @@ def _reported(state: ExperimentState, event: RecordedEvent, payload: TrialReport
             state.estimators[level].ones += ones
             state.estimators[level].total += total
             state.touched.estimators.add(level)
+
+
+def _note_pace(state: ExperimentState, trial: Trial, at: datetime, resource: int) -> None:
+    """Time the units of resource since the last report, or since the trial began to run."""
+    if trial.timed_at is not None and resource > trial.timed_resource and at > trial.timed_at:
+        seconds = (at - trial.timed_at).total_seconds() / (resource - trial.timed_resource)
+        state.touched.paces.add(state.pace.add(seconds))
+    trial.timed_at, trial.timed_resource = at, resource
 
 
 def _paused(state: ExperimentState, event: RecordedEvent, payload: TrialPaused) -> None:
@@ -139,6 +151,7 @@ def _resumed(state: ExperimentState, event: RecordedEvent, payload: TrialResumed
     trial.resumed_position = event.position
     # The newest may come back while this one is being loaded, which does not make this one superseded.
     trial.promised_uri = None if checkpoint is None else checkpoint.uri
+    trial.timed_at, trial.timed_resource = happened_at(state, event), surviving
     trial.resumes += 1
     trial.lost_resource = min(trial.lost_resource + lost, MAX_INTEGER)
     experiment = state.registered

@@ -119,6 +119,7 @@ def decided(decision_id: str, trial_id: str, checkpoint_position: int, **inputs:
         manifest=manifest,
         state_position=21,
         limit_scope="experiments",
+        limit_measure="checkpoints",
         limit_high=22,
         limit_low=23,
         usage=24,
@@ -143,4 +144,6 @@ def paused_with_reasons(metric: float) -> Row:
         "time_ratio": 0.32,
         "resume_probability": 0.33,
         "score": 0.34,
+        "seconds_per_resource": 0.35,
+        "cost_seconds": 0.36,
     }

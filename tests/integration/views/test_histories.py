@@ -63,6 +63,7 @@ def test_eviction_history_shows_each_decision_with_its_inputs_and_its_end(servic
         "manifest_entries": 2,
         "policy": "random",
         "limit_scope": "experiments",
+        "limit_measure": "checkpoints",
         "limit_high": 22,
         "limit_low": 23,
         "usage": 24,
@@ -174,6 +175,7 @@ def test_sweep_history_shows_finished_and_unfinished_sweeps(services: Services) 
     deploy(services, (100.25, SweepStarted(sweep_id=CUT_OFF_SWEEP, parameters=plain, software_version="1.2.4")))
 
     prior = {"approx_steps": 25, "prior_mean": 0.33, "prior_size": 2.0, "min_data_at_rung": 5}
+    prior |= {"keep_completed": 1, "min_age_seconds": 0.0, "finished_retention_seconds": 0.0}
     assert ask(services, "SELECT * FROM sweep_history ORDER BY started_at") == [
         {
             "sweep_id": SWEEP,

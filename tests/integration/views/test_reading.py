@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from integration.views.by_hand import PURGED, RANDOMLY, REGISTERED, SWEEP, ask, decided, deploy, paused, tell
-from quota.domain.events import SweepStarted
+from quota.domain.events import LimitSet, SweepStarted
 from quota.projections.view_columns import VIEW_COLUMNS
 from quota.testing.memory_store import MemoryStore
 from support import HandClock, create_schema, services_over
@@ -48,6 +48,9 @@ def test_views_have_types_of_their_own_on_postgresql(postgresql_url: str) -> Non
         "estimator_status.level": "bigint",
         "estimator_status.posterior_mean": "double precision",
         "quota_usage.exceeded": "boolean",
+        "limit_usage.used": "bigint",
+        "limit_usage.exceeded": "boolean",
+        "limit_shares.used": "bigint",
         "trial_history.decision_id": "uuid",
         "trial_history.metric": "double precision",
         "trial_history.size_bytes": "bigint",
@@ -66,6 +69,7 @@ def test_an_auditors_own_sqlite_reads_the_views(sqlite_url: str) -> None:
     with services_over(sqlite_url, HandClock(), MemoryStore) as services:
         tell(services, "one", REGISTERED, *paused("a", 0.5), decided(PURGED, "a", 4, reason="paused", place=1))
         deploy(services, SweepStarted(sweep_id=SWEEP, parameters=RANDOMLY, software_version="1"))
+        deploy(services, LimitSet(scope="deployment", measure="bytes", high=1, low=1))
     with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"))) as connection:
         for view in VIEW_COLUMNS:
             assert connection.execute(f"SELECT * FROM {view}").fetchall(), view
