@@ -75,10 +75,10 @@ def _first_passage(arrivals: Floats, most_arrivals: float, p_better: float) -> F
     last = int(np.max(np.sum(reachable, axis=0))) - 1
     steps = max(min(arrivals.shape[0] - 1, last), 1)
     # Row j of `passing` is m[i, j]: i steps survived, j better arrivals so far.
-    passing = _binomial_terms(arrivals[0], steps, p_better)
+    passing = binomial_terms(arrivals[0], steps, p_better)
     total: Floats = passing[0].copy()
     for i in range(1, steps + 1):
-        gained = _binomial_terms(arrivals[i] - arrivals[i - 1], steps, p_better)
+        gained = binomial_terms(arrivals[i] - arrivals[i - 1], steps, p_better)
         # Only paths that have not got there before go on: those with j >= i better arrivals after step i - 1.
         passing[i - 1] = 0.0
         following = np.zeros_like(passing)
@@ -91,7 +91,7 @@ def _first_passage(arrivals: Floats, most_arrivals: float, p_better: float) -> F
     return total
 
 
-def _binomial_terms(trials: Floats, most: int, p: float) -> Floats:
+def binomial_terms(trials: Floats, most: int, p: float) -> Floats:
     """Return P(Bin(trials, p) = j) for j = 0 … most.
 
     Args:

@@ -97,6 +97,15 @@ class Rung:
         """Return the trial's rank among all entries; 1 is the best."""
         return int(self._order.index(self.entries[trial_id].key)) + 1
 
+    def rank_of_equals(self, trial_id: str) -> int:
+        """Return the rank of the best entry that the trial's equals; its own where there is no other."""
+        return int(self._order.bisect_left((self.entries[trial_id].rank_value, -1, ""))) + 1
+
+    def in_order(self) -> Iterator[str]:
+        """Yield the ids of all entries, best first."""
+        for key in self._order:
+            yield key[2]
+
     def compare(self, value: float, trial_id: str) -> tuple[int, int]:
         """Compare a new report with each trial that is paused here with a checkpoint, its own trial excepted.
 

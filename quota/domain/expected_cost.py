@@ -1,0 +1,28 @@
+"""The policy `expected-cost`: what an eviction is expected to cost, for each arrival that the place is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from quota.domain.first_passage import Floats, Passages
+
+
+def place_values(passages: Passages, level: int) -> Floats:
+    """Return what keeping each candidate is worth, in units of resource an arrival at its rung.
+
+    A place that is kept for long is a place that others lack. So of all the arrivals l that one might wait for, the
+    one that pays best counts: the resource that is saved by then / the time until the trial is promotable or l have
+    come, and the one arrival more until it is resumed. That is the index of Gittins for a stopping problem; it is
+    counted in arrivals, since what happens at a rung happens then.
+
+    Args:
+        passages: When they become promotable.
+        level: Resource that is lost where a checkpoint is missing.
+
+    Returns:
+        Shape (n,). `level` where a trial is promotable already.
+    """
+    by_then = np.minimum(np.cumsum(passages.chances, axis=0), 1.0)
+    waited = np.cumsum(passages.chances * passages.arrivals, axis=0) + (1.0 - by_then) * passages.arrivals
+    best: Floats = level * np.max(by_then / (1.0 + waited), axis=0)
+    return best

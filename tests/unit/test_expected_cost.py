@@ -1,0 +1,132 @@
+"""The policy `expected-cost`: what it knows of the next arrivals, and what it makes of it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from folding import REGISTERED, START, Story
+from quota.domain.events import ExperimentFinished, PolicyParameters
+from quota.domain.expected_cost import place_values
+from quota.domain.first_passage import Passages
+from quota.domain.keeping import Rules
+from quota.domain.next_arrivals import PRIOR_SIZE, PRIOR_SPREAD, next_arrivals
+from quota.domain.policies import Candidate, candidates, in_order_of_eviction
+
+EXPECTED_COST = PolicyParameters(policy="expected-cost")
+
+
+def told(*metrics: float) -> Story:
+    """Let trials 0, 1, 2 … pause at level 1."""
+    story = Story()
+    for number, metric in enumerate(metrics):
+        story.start(str(number))
+        story.report(str(number), 1, metric)
+        story.pause(str(number), metric=metric)
+    return story
+
+
+def climb(story: Story, trial_id: str, metric: float) -> None:
+    story.resume(trial_id)
+    story.report(trial_id, 3, metric)
+    story.pause(trial_id, level=3, metric=metric)
+
+
+def scored(story: Story) -> list[Candidate]:
+    return candidates(story.state, Rules(parameters=EXPECTED_COST, now=story.events[-1].recorded_at))
+
+
+def test_a_running_trial_is_expected_where_it_stood_below() -> None:
+    story = told(0.1, 0.2, 0.3, 0.4, 0.5)
+    for trial_id, metric in (("0", 1.0), ("2", 3.0), ("4", 5.0)):
+        climb(story, trial_id, metric)
+    assert dict(next_arrivals(story.state, 25)) == {}
+    story.resume("3")
+    [(level, known)] = next_arrivals(story.state, 25).items()
+    assert level == 3
+    # Behind trials 0 and 2, before 4; the three have kept their order.
+    assert known.places == (2.5 / 4,)
+    assert known.spread == pytest.approx(math.sqrt(PRIOR_SIZE * PRIOR_SPREAD**2 / (3 + PRIOR_SIZE)))
+    better = known.better_than(np.array([1, 2, 3]) / 4)
+    assert better.shape == (1, 3)
+    assert better[0, 0] < 0.1 < better[0, 1] < 0.5 < better[0, 2] < 0.9
+
+
+def test_what_kept_its_order_less_says_less() -> None:
+    kept, turned = told(0.1, 0.2, 0.3, 0.4), told(0.1, 0.2, 0.3, 0.4)
+    for trial_id, metric in (("0", 1.0), ("1", 2.0), ("2", 3.0)):
+        climb(kept, trial_id, metric)
+        climb(turned, trial_id, -metric)
+    spreads = []
+    for story in (kept, turned):
+        story.resume("3")
+        spreads.append(next_arrivals(story.state, 25)[3].spread)
+    assert spreads[0] < PRIOR_SPREAD < spreads[1]
+
+
+def test_only_so_many_arrivals_are_followed_those_first_that_have_come_farthest() -> None:
+    story = told(0.1, 0.2, 0.3, 0.4)
+    climb(story, "0", 1.0)
+    story.resume("1")
+    story.resume("2")
+    story.report("2", 2, 0.0)
+    # Both stood behind trial 0.
+    assert next_arrivals(story.state, 25)[3].places == (0.75, 0.75)
+    assert next_arrivals(story.state, 1)[3].places == (0.75,)
+
+
+def test_a_worse_trial_on_its_way_makes_a_resume_likelier_and_a_better_one_less() -> None:
+    def chance(on_its_way: str) -> float:
+        story = told(0.1, 0.2, 0.3, 0.4, 0.5)
+        for trial_id, metric in (("1", 2.0), ("2", 3.0), ("3", 4.0)):
+            climb(story, trial_id, metric)
+        story.resume("1", level=3)
+        story.resume(on_its_way)
+        one = next(one for one in scored(story) if one.trial_id == "2")
+        assert one.arrivals_better is not None
+        assert one.resume_probability is not None
+        return one.resume_probability
+
+    assert chance("4") > chance("0")
+
+
+def test_a_place_is_worth_the_most_that_any_wait_pays() -> None:
+    # With 1/2 after one arrival, with 1/4 more after nine.
+    passages = Passages(np.array([[1.0], [9.0]]), np.array([[0.5], [0.25]]))
+    short, long = 0.5 / (1 + 1), 0.75 / (1 + 0.5 * 1 + 0.25 * 9 + 0.25 * 9)
+    assert short > long
+    assert place_values(passages, 27).tolist() == [pytest.approx(27 * short)]
+    passages = Passages(np.array([[1.0], [2.0]]), np.array([[0.1], [0.9]]))
+    assert place_values(passages, 27).tolist() == [pytest.approx(27 / (1 + 0.1 + 0.9 * 2))]
+
+
+def test_equal_metrics_share_the_rank_of_the_first() -> None:
+    story = told(0.1, 0.5, 0.5, 0.5, 0.9)
+    ours = {one.trial_id: (one.rank, one.rank_of_equals) for one in scored(story)}
+    assert ours == {"0": (1, 1), "1": (2, 2), "2": (3, 2), "3": (4, 2), "4": (5, 5)}
+    scores = {one.trial_id: one.score for one in scored(story)}
+    assert scores["1"] == scores["2"] == scores["3"]
+
+
+def test_what_is_promotable_goes_last_of_its_level_and_the_worst_first() -> None:
+    story = told(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+    ordered = in_order_of_eviction(scored(story), EXPECTED_COST, "story")
+    assert [one.trial_id for one in ordered] == ["5", "4", "3", "2", "1", "0"]
+    assert ordered[-1].resume_probability == 1.0
+    assert ordered[-1].score == 1.0
+    assert [one.estimator for one in ordered] == [None] * 6
+
+
+def test_nothing_of_a_finished_experiment_is_resumed() -> None:
+    story = told(0.1, 0.2, 0.3)
+    story.add(ExperimentFinished())
+    assert {(one.resume_probability, one.score) for one in scored(story)} == {(0.0, 0.0)}
+
+
+def test_rungs_without_arrivals_are_no_fault() -> None:
+    story = told(math.nan, math.inf)
+    assert REGISTERED.rung_levels[0] == 1
+    assert story.events[-1].recorded_at > START
+    assert all(0 <= (one.resume_probability or 0.0) <= 1 for one in scored(story))
