@@ -27,6 +27,7 @@ from quota.services.adopting import Adopter
 from quota.services.appending import Appender
 from quota.services.auditing import Auditor
 from quota.services.clock_guard import ClockGuard
+from quota.services.limit_use import LimitUses
 from quota.services.planning import Planner
 from quota.services.querying import Queries
 from quota.services.reconciling import Reconciler
@@ -107,6 +108,7 @@ class Services:
     reconciler: Reconciler
     adopter: Adopter
     administration: Administration
+    limit_uses: LimitUses
     rebuilder: Rebuilder
     auditor: Auditor
     queries: Queries
@@ -160,7 +162,7 @@ def assemble(
         log=log,
         projector=projector,
         recorder=Recorder(appender, projector, rescuer, returner),
-        planner=Planner(database, projector, clock),
+        planner=Planner(database, log, projector, clock, open_store),
         leases=leases,
         heartbeats=Heartbeats(database, actor),
         sweeper=Sweeper(
@@ -177,6 +179,7 @@ def assemble(
         reconciler=Reconciler(database, projector, appender, rescuer, opener, leases),
         adopter=Adopter(database, projector, appender, opener),
         administration=Administration(database, projector, appender, opener, clock_guard),
+        limit_uses=LimitUses(database, projector, opener),
         rebuilder=Rebuilder(database, log),
         auditor=Auditor(database, log),
         queries=Queries(database, log, CatchUp(database, projector)),

@@ -74,12 +74,11 @@ def tell_of_sweep(job: str, report: SweepReport, queries: Queries) -> None:
     for error in tally.errors:
         _tell(logging.ERROR, job, f"{job}: {error}", {"kind": "failed", "error": error})
     _tell_of_untrusted(job, report.untrusted, "swept")
-    for experiment_id in report.exceeded:
-        held_back = dict(report.held_back[experiment_id])
+    for name, called, held_back in report.excesses:
         held = ", ".join(f"{number} {reason}" for reason, number in held_back.items())
-        message = f"experiment {experiment_id} is still above its limit: it holds {held}"
-        fields = {"kind": "exceeded", "experiment_id": experiment_id, "held_back": held_back}
-        _tell(logging.WARNING, job, message, fields)
+        about = "experiment_id" if name in report.exceeded else "scope"
+        fields = {"kind": "exceeded", about: name, "held_back": dict(held_back)}
+        _tell(logging.WARNING, job, f"{called} is still above its limit: it holds {held}", fields)
 
 
 def tell_of_finding(finding: Finding) -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from quota.domain.events import EvictionDecided
 from quota.domain.experiment import ExperimentState
 from quota.domain.fold import fold_experiment
+from quota.domain.keeping import Rules
 from quota.domain.policies import candidates, in_order_of_eviction
+from quota.domain.scopes import Scope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,10 +31,13 @@ INPUTS = (
     "estimator",
     "estimator_ones",
     "estimator_total",
+    "rank_of_equals",
+    "arrivals_better",
     "p_better",
     "time_ratio",
     "resume_probability",
     "score",
+    "cost_seconds",
 )
 
 
@@ -83,15 +88,25 @@ def _position(one: tuple[RecordedEvent, EvictionDecided]) -> int:
     return one[1].state_position
 
 
+_NO_SECONDS = 1.0
+"""What stands for the seconds of a unit of resource where a decision has none: its cost is not compared then."""
+
+
 def _ordered(state: ExperimentState, decided: EvictionDecided, now: datetime) -> list[Candidate]:
     assert decided.parameters is not None
-    found = candidates(state, decided.parameters, now)
+    rules = Rules(
+        parameters=decided.parameters, now=now, seconds_per_resource=decided.seconds_per_resource or _NO_SECONDS
+    )
+    found = candidates(state, rules)
+    if decided.limit_measure in {None, "checkpoints"}:
+        found = [one for one in found if one.counts]
     return in_order_of_eviction(found, decided.parameters, state.experiment_id)
 
 
 def _differences(state: ExperimentState, decided: EvictionDecided, found: Sequence[Candidate]) -> Iterator[str]:
     usage = state.usage.held_checkpoints
-    if decided.usage != usage:
+    is_own = decided.limit_scope is not None and not Scope.parse(decided.limit_scope).is_shared
+    if is_own and decided.limit_measure in {None, "checkpoints"} and decided.usage != usage:
         yield f"decision {decided.decision_id}: usage is {usage}, and {decided.usage} was logged"
     own = next((one for one in found if one.uri == decided.uri), None)
     if own is None or own.saved_position != decided.checkpoint_position:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,13 @@ from quota.cli.session import (
     print_json,
     tell_of,
 )
-from quota.cli.tables import print_table, size_text, small
+from quota.cli.tables import counted, print_table, size_text, small
 
 if TYPE_CHECKING:
-    from quota.domain.plan import HeldBack, Plan
+    from quota.domain.held_back import HeldBack
+    from quota.domain.limits import Limit
+    from quota.domain.plan import Plan, SharedPlan
+    from quota.domain.policies import Candidate
     from quota.services.planning import Planned
 
 
@@ -43,65 +47,107 @@ def plan(
 def show(planned: Planned, *, as_json: bool) -> None:
     """Print plans, and say which experiments are left out. End with an exit code of its own where there are any."""
     if as_json:
-        print_json([described(one) for one in planned.plans])
-    elif planned.plans or not planned.untrusted:
-        _show_plans(planned.plans)
+        print_json([described(one) for one in planned.plans] + [_described_shared(one) for one in planned.shared])
+    elif planned.plans or planned.shared or not planned.untrusted:
+        _show_plans(planned)
     tell_of(planned.untrusted, "is left out", as_json=as_json)
     if planned.untrusted:
         raise typer.Exit(FAILED)
 
 
-def _show_plans(plans: Sequence[Plan]) -> None:
+def _show_plans(planned: Planned) -> None:
+    limits: list[tuple[str, Plan | SharedPlan, Sequence[Candidate]]] = [
+        (f"experiment:{one.experiment_id}", one, one.evictions) for one in planned.plans
+    ]
+    limits += [
+        (one.limit.scope, one, [candidate for part in one.parts for candidate in part.evictions])
+        for one in planned.shared
+    ]
     print_table(
         "Limits",
-        ["experiment", "checkpoints", "limit", "low", "to evict", "frees", "still above"],
+        ["limit on", "measure", "used", "limit", "low", "to evict", "frees", "still above"],
+        [
+            [
+                scope,
+                one.limit.measure,
+                _amount(one.limit, one.target.usage),
+                _amount(one.limit, one.target.high),
+                _amount(one.limit, one.target.low),
+                len(evictions),
+                size_text(sum(candidate.size_bytes for candidate in evictions)),
+                _amount(one.limit, one.shortfall),
+            ]
+            for scope, one, evictions in limits
+        ],
+        "there are no limits yet; set one with: ckpt-quota limit set --checkpoints 10",
+        optional=["low", "frees", "measure"],
+    )
+    for scope, one, _ in limits:
+        if one.shortfall:
+            typer.echo(f"{scope} stays {_amount(one.limit, one.shortfall)} above its limit: {reasons(one.held_back)}\n")
+        if one.purges:
+            typer.echo(f"{scope}: {counted(len(one.purges), 'checkpoint')} in the trash will be deleted to make room\n")
+    _show_evictions([(part, candidate) for part in planned.parts for candidate in part.evictions])
+
+
+def _amount(limit: Limit, amount: int) -> int | str:
+    return amount if limit.measure == "checkpoints" else size_text(amount)
+
+
+def _show_evictions(evictions: Sequence[tuple[Plan, Candidate]]) -> None:
+    if not evictions:
+        return
+    totals: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
+    for one, candidate in evictions:
+        totals[one.experiment_id, candidate.reason].append(candidate)
+    if len(totals) > 1:
+        print_table(
+            "In all",
+            ["experiment", "reason", "to evict", "frees", "seconds lost"],
+            [
+                [
+                    experiment_id,
+                    reason,
+                    len(found),
+                    size_text(sum(candidate.size_bytes for candidate in found)),
+                    small(sum(candidate.cost_seconds or 0.0 for candidate in found)),
+                ]
+                for (experiment_id, reason), found in sorted(totals.items())
+            ],
+            "",
+        )
+    print_table(
+        "Evictions, the one to be missed least first",
+        ["experiment", "trial", "reason", "level", "rank", "of", "p resume", "loss", "seconds lost", "size", "uri"],
         [
             [
                 one.experiment_id,
-                one.usage,
-                one.limit.high,
-                one.limit.low,
-                len(one.evictions),
-                size_text(sum(candidate.size_bytes for candidate in one.evictions)),
-                one.shortfall,
+                candidate.trial_id,
+                candidate.reason,
+                candidate.level,
+                candidate.rank,
+                candidate.rung_length,
+                small(candidate.resume_probability),
+                small(candidate.score),
+                small(candidate.cost_seconds),
+                size_text(candidate.size_bytes),
+                candidate.uri,
             ]
-            for one in plans
+            for one, candidate in evictions
         ],
-        "no experiment has a limit; set one with: ckpt-quota limit set --checkpoints 10",
-        optional=["low", "frees"],
+        "",
+        places="uri",
+        optional=["seconds lost", "of", "reason", "rank", "level", "size", "loss", "experiment", "p resume"],
     )
-    for one in plans:
-        if one.shortfall:
-            typer.echo(f"{one.experiment_id} stays {one.shortfall} above its limit: {reasons(one.held_back)}\n")
-    evictions = [(one, candidate) for one in plans for candidate in one.evictions]
-    if evictions:
-        print_table(
-            "Evictions, the one to be missed least first",
-            ["experiment", "trial", "reason", "level", "rank", "of", "p resume", "loss", "size", "uri"],
-            [
-                [
-                    one.experiment_id,
-                    candidate.trial_id,
-                    candidate.reason,
-                    candidate.level,
-                    candidate.rank,
-                    candidate.rung_length,
-                    small(candidate.resume_probability),
-                    small(candidate.score),
-                    size_text(candidate.size_bytes),
-                    candidate.uri,
-                ]
-                for one, candidate in evictions
-            ],
-            "",
-            places="uri",
-            optional=["of", "reason", "rank", "level", "size", "loss", "experiment", "p resume"],
-        )
 
 
 _REASONS: dict[str, str] = {
     "running": "{} of trials that run",
     "pinned": "{} pinned",
+    "best": "{} of the best completed trials (keep_completed)",
+    "young": "{} younger than min_age",
+    "retained": "{} kept since their experiment finished (finished_retention)",
+    "reserved": "{} that a reserve keeps (see: ckpt-quota reserve list)",
     "out_of_reach": "{} in no store, or in one that cannot be read (see: ckpt-quota store list, ckpt-quota doctor)",
     "in_use": "{} that somebody has written to since it was saved",
     "linked": "{} linked with other checkpoints of their trials",
@@ -120,11 +166,34 @@ def described(plan: Plan) -> dict[str, Any]:
     return {
         "experiment_id": plan.experiment_id,
         "state_position": plan.state_position,
-        "limit": {"scope": plan.limit.scope, "high": plan.limit.high, "low": plan.limit.low},
-        "usage": plan.usage,
+        **_described_limit(plan),
+        "evictions": _described_evictions(plan),
+    }
+
+
+def _described_shared(plan: SharedPlan) -> dict[str, Any]:
+    return {
+        "experiment_id": None,
+        **_described_limit(plan),
+        "evictions": [one for part in plan.parts for one in _described_evictions(part)],
+    }
+
+
+def _described_limit(plan: Plan | SharedPlan) -> dict[str, Any]:
+    limit, target = plan.limit, plan.target
+    return {
+        "limit": {"scope": limit.scope, "measure": limit.measure, "high": target.high, "low": target.low},
+        "usage": target.usage,
+        "after": plan.after,
         "shortfall": plan.shortfall,
         "held_back": dict(plan.held_back),
-        "evictions": [
-            {name: getattr(candidate, name) for name in candidate.__dataclass_fields__} for candidate in plan.evictions
-        ],
+        "purges": list(plan.purges),
     }
+
+
+def _described_evictions(plan: Plan) -> list[dict[str, Any]]:
+    return [
+        {"experiment_id": plan.experiment_id}
+        | {name: getattr(candidate, name) for name in candidate.__dataclass_fields__}
+        for candidate in plan.evictions
+    ]

@@ -27,7 +27,7 @@ ExperimentOption = Annotated[
     list[str] | None, typer.Option("--experiment", "-e", metavar="ID", help="Only this one; may be repeated.")
 ]
 PolicyOption = Annotated[
-    str | None, typer.Option("--policy", metavar="NAME", help="syne-tune (default), by_level or random.")
+    str | None, typer.Option("--policy", metavar="NAME", help="syne-tune (default), expected-cost, by_level or random.")
 ]
 LogFormatOption = Annotated[
     str | None,
@@ -120,6 +120,9 @@ def policy_parameters(settings: Settings, seed: int | None) -> PolicyParameters:
         prior_size=settings.prior_size,
         min_data_at_rung=settings.min_data_at_rung,
         seed=seed,
+        keep_completed=settings.keep_completed,
+        min_age_seconds=settings.min_age.total_seconds(),
+        finished_retention_seconds=settings.finished_retention.total_seconds(),
     )
     refusal = parameters.refusal()
     if refusal is not None:

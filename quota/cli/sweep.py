@@ -87,7 +87,7 @@ def sweep(
         _answer(report, settings.trash_retention)
     if report.tally.failed or report.untrusted:
         raise typer.Exit(FAILED)
-    if report.exceeded:
+    if report.excesses:
         raise typer.Exit(EXCEEDED)
 
 
@@ -116,6 +116,7 @@ def _for_machines(report: SweepReport) -> dict[str, Any]:
         "capped": report.is_capped,
         "left_alone": report.left_alone,
         "exceeded": report.exceeded,
+        "exceeded_scopes": report.exceeded_scopes,
         "held_back": report.held_back,
         "untrusted": report.untrusted,
     }
@@ -145,6 +146,5 @@ def _answer(report: SweepReport, retention: timedelta) -> None:
         typer.echo(f"left alone: {len(report.left_alone) - _SHOWN} more; see clock_tolerance in the README", err=True)
     for reason in report.untrusted.values():
         typer.echo(f"not swept: {reason}", err=True)
-    for experiment_id in report.exceeded:
-        why = reasons(report.held_back[experiment_id])
-        typer.echo(f"experiment {experiment_id} is still above its limit: {why}", err=True)
+    for _, called, held_back in report.excesses:
+        typer.echo(f"{called} is still above its limit: {reasons(held_back)}", err=True)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from quota.domain.events import CancelReason, EvictionReason
 from quota.domain.experiment import Checkpoint, ExperimentState
 
 
-def objection(state: ExperimentState, uri: str, saved_position: int, planned_as: EvictionReason) -> CancelReason | None:
+def objection(
+    state: ExperimentState,
+    uri: str,
+    saved_position: int,
+    planned_as: EvictionReason,
+    is_pinned: Callable[[str], bool],
+) -> CancelReason | None:
     """Say why a checkpoint may not be evicted (any more), or None where it may.
 
     Args:
@@ -14,19 +22,21 @@ def objection(state: ExperimentState, uri: str, saved_position: int, planned_as:
         uri: Its place.
         saved_position: Position of the event that saved it; what was saved there later is another checkpoint.
         planned_as: The reason that it was chosen, and scored, for: what has made it dearer since is an objection.
+        is_pinned: Tells whether a place is pinned by what it belongs to.
     """
     checkpoint = state.checkpoints[uri]
     if checkpoint.saved_position != saved_position:
         return "saved_again"
-    if checkpoint.pinned:
+    if checkpoint.pinned or is_pinned(uri):
         return "pinned"
     if planned_as == "orphan":
         return None
     trial = state.trials[checkpoint.trial_id]
     if trial.has_ended:
-        return "ended"
-    if planned_as == "paused":
-        return None if trial.status == "paused" else "resumed"
+        # A trial that has ended goes on no more. What went for another reason was counted and scored as another thing.
+        return None if planned_as == trial.status else "ended"
+    if planned_as != "superseded":
+        return None if planned_as == trial.status else "resumed"
     if uri == trial.promised_uri:
         return "resumed"
     return "needed" if state.successor_of(checkpoint) is None else None

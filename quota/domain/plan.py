@@ -1,48 +1,94 @@
-"""What a sweep would do, as a value: a pure function of the state, the limit and the time."""
+"""What a sweep would do, as a value: a pure function of the state, the limits and the time."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Literal
 
-from quota.domain.deployment import Limit
-from quota.domain.events import PolicyParameters
-from quota.domain.experiment import ExperimentState, may_retry
-from quota.domain.policies import Candidate, candidates, in_order_of_eviction
+from quota.domain.held_back import HeldBack
+from quota.domain.holdings import Holdings
+from quota.domain.limits import Limit
+from quota.domain.policies import Candidate
+from quota.domain.space import Space
 
-Obstacle = Literal["out_of_reach", "in_use", "linked"]
-"""Why a place cannot be evicted from: it lies in no store or in one that cannot be read, somebody writes to it, or
-it is linked with another checkpoint of its trial."""
 
-HeldBack = Literal["running", "pinned", "out_of_reach", "in_use", "linked", "refused", "left"]
-"""Why a checkpoint that counts is not evicted: its trial runs, it is pinned, there is an obstacle, its store refused
-lately, or it is left to the next sweep."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A limit in numbers, at one moment.
+
+    Attributes:
+        usage: What counts.
+        high: A sweep starts above this.
+        low: A sweep stops here.
+    """
+
+    usage: int
+    high: int
+    low: int
+
+    @classmethod
+    def of(cls, limit: Limit, held: Holdings, space: Space | None = None) -> Target:
+        """Return a limit's numbers.
+
+        Args:
+            limit: The limit.
+            held: What is held within its scope.
+            space: For one on free space, how full the file system is; what is used of it counts then.
+
+        Raises:
+            ValueError: it is on free space, and that is not given.
+        """
+        if not limit.is_of_free_space:
+            return cls(usage=held.used(limit.measure), high=limit.high, low=limit.low)
+        if space is None:
+            message = f"{limit.scope}: its free space is not given"
+            raise ValueError(message)
+        return cls(
+            usage=space.total_bytes - space.free_bytes,
+            high=space.total_bytes - limit.least_free_bytes(space),
+            low=space.total_bytes - limit.wanted_free_bytes(space),
+        )
+
+    def is_exceeded_without(self, leaving: int) -> bool:
+        """Tell whether a sweep starts, when so much is about to leave anyway."""
+        return self.usage - leaving > self.high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to evict from one experiment, and why.
+    """What to evict from one experiment under one limit, and why.
 
     Attributes:
         experiment_id: The experiment.
         state_position: Position of its stream that the plan rests on.
         limit: The limit that calls for it.
-        usage: What counts under that limit now.
+        target: Its numbers.
         scored: All that could be evicted, in the order in which it was scored; empty where the limit holds.
+        purges: Decisions whose trash has to go, whatever its retention, oldest first.
         evictions: What to evict, first to last.
+        after: What will count under the limit when all of the plan, and of others under the same limit, is carried out.
         held_back: Where the limit will not hold: how many checkpoints are kept all the same, by reason.
     """
 
     experiment_id: str
     state_position: int
     limit: Limit
-    usage: int
+    target: Target
     scored: tuple[Candidate, ...] = ()
+    purges: tuple[str, ...] = ()
     evictions: tuple[Candidate, ...] = ()
+    after: int
     held_back: Mapping[HeldBack, int] = field(default_factory=dict)
+
+    @property
+    def usage(self) -> int:
+        """What counts under the limit now."""
+        return self.target.usage
+
+    @property
+    def is_to_be_done(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.purges or self.evictions)
 
     @property
     def kept(self) -> dict[HeldBack, int]:
@@ -52,8 +98,8 @@ class Plan:
 
     @property
     def shortfall(self) -> int:
-        """How far above the high watermark the plan would leave the experiment; 0 where the limit will hold."""
-        return max(0, self.usage - len(self.evictions) - self.limit.high)
+        """How far above the high watermark the plan would leave the limit; 0 where it will hold."""
+        return max(0, self.after - self.target.high)
 
     def within(self, most: int, most_bytes: int) -> Plan:
         """Return the plan as far as one run may carry it out: it ends with the eviction that reaches a bound.
@@ -70,68 +116,37 @@ class Plan:
         return self
 
 
-def plan_experiment(
-    state: ExperimentState,
-    limit: Limit,
-    parameters: PolicyParameters,
-    now: datetime,
-    obstacle: Callable[[str], Obstacle | None],
-) -> Plan:
-    """Decide what to evict so that `limit` holds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPlan:
+    """What to evict under a limit that several experiments share.
 
-    Starts above the high watermark and stops at the low one.
-
-    Args:
-        state: The experiment, up to its last event.
-        limit: On the number of checkpoints.
-        parameters: The policy.
-        now: The time, for the time ratio.
-        obstacle: What keeps a checkpoint's URI from being evicted, if anything does.
+    Attributes:
+        limit: The limit.
+        target: Its numbers.
+        parts: The plan of each experiment that it takes anything of, by their ids.
+        after: What will count under the limit when all parts are carried out.
+        held_back: Where it will not hold: how many checkpoints are kept all the same, by reason.
     """
-    usage = state.usage.held_checkpoints
-    plan = Plan(experiment_id=state.experiment_id, state_position=state.position, limit=limit, usage=usage)
-    if usage <= limit.high:
-        return plan
-    scored = candidates(state, parameters, now)
-    evictions: list[Candidate] = []
-    for candidate in in_order_of_eviction(scored, parameters, state.experiment_id):
-        if len(evictions) == usage - limit.low:
-            break
-        if obstacle(candidate.uri) is None:
-            evictions.append(candidate)
-    is_short = usage - len(evictions) > limit.high
-    return Plan(
-        experiment_id=state.experiment_id,
-        state_position=state.position,
-        limit=limit,
-        usage=usage,
-        scored=tuple(scored),
-        evictions=tuple(evictions),
-        held_back=_held_back(state, now, obstacle, {candidate.uri for candidate in evictions}) if is_short else {},
-    )
 
+    limit: Limit
+    target: Target
+    parts: tuple[Plan, ...] = ()
+    after: int
+    held_back: Mapping[HeldBack, int] = field(default_factory=dict)
 
-def _held_back(
-    state: ExperimentState, now: datetime, obstacle: Callable[[str], Obstacle | None], evicted: Container[str]
-) -> dict[HeldBack, int]:
-    """Count what an experiment holds by why it cannot be evicted, without what is in `evicted`.
+    @property
+    def purges(self) -> tuple[str, ...]:
+        """Decisions whose trash has to go, whatever its retention."""
+        return tuple(decision_id for part in self.parts for decision_id in part.purges)
 
-    Whatever is a candidate counts as `running`, so ask only where all candidates are evicted.
-    """
-    counts: Counter[HeldBack] = Counter()
-    for trial in state.trials.values():
-        if trial.has_ended:
-            continue
-        checkpoints = (state.checkpoints[uri] for uri in state.trial_uris.get(trial.trial_id, []))
-        kept = [one for one in checkpoints if one.state == "stored" and one.uri not in evicted]
-        for checkpoint in kept:
-            if checkpoint.pinned:
-                counts["pinned"] += 1
-            elif (met := obstacle(checkpoint.uri)) is not None:
-                counts[met] += 1
-            elif not may_retry(checkpoint.failures, checkpoint.failed_at, now):
-                counts["refused"] += 1
-            else:
-                counts["running"] += 1
-        counts["running"] += trial.status == "running" and not kept
-    return {reason: number for reason, number in sorted(counts.items()) if number}
+    @property
+    def kept(self) -> dict[HeldBack, int]:
+        """How many checkpoints are kept, by reason, where its parts are not carried out."""
+        number = sum(len(part.evictions) for part in self.parts)
+        left: dict[HeldBack, int] = {"left": number} if number else {}
+        return left | dict(self.held_back)
+
+    @property
+    def shortfall(self) -> int:
+        """How far above the high watermark the plan would leave the limit; 0 where it will hold."""
+        return max(0, self.after - self.target.high)

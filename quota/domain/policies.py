@@ -1,8 +1,9 @@
-"""In which order checkpoints go: the policies, as pure functions over candidates."""
+"""What may be evicted, and in which order: the policies, as pure functions over candidates."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -10,8 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from quota.domain.events import PolicyParameters
-from quota.domain.experiment import OVERALL, Checkpoint, Estimator, Experiment, ExperimentState, may_retry
+from quota.domain.events import EvictionReason, PolicyParameters
+from quota.domain.expected_cost import place_values
+from quota.domain.experiment import OVERALL, Checkpoint, Estimator, Experiment, ExperimentState
+from quota.domain.first_passage import Urn, passages
+from quota.domain.keeping import Rules, best_completed, ended_as, why_kept
+from quota.domain.next_arrivals import NOTHING_KNOWN, NextArrivals, next_arrivals
 from quota.domain.resume_probability import resume_probabilities
 from quota.domain.rung import Rung, RungEntry
 
@@ -31,9 +36,10 @@ class Candidate:
         saved_position: Position of the event that saved it.
         saved_at: When that was; never later than the database's time.
         size_bytes: Its size.
-        reason: `superseded` or `paused`.
+        reason: `superseded` or `paused`; `stopped`, `failed` or `completed`, if its trial has ended so.
         is_running: Whether its trial runs, and may be writing to any of its places.
-        level: Level that the trial is paused at; None for a superseded one, as are all that follow but `score`.
+        level: Level that the trial is paused at; None where it is not, as are all that follow but `score` and
+            `cost_seconds`.
         metric: What it is ranked by.
         rank: Its rank, from 1.
         rung_length: Entries of the rung.
@@ -41,10 +47,15 @@ class Candidate:
         estimator: Which estimator was used; None for policies that use none, as are all that follow.
         estimator_ones: Its ones.
         estimator_total: Its data.
-        p_better: Its posterior mean.
+        rank_of_equals: Rank of the best entry with the same metric; None for policies that do not ask, as is the next.
+        arrivals_better: The chance of each trial that is on its way to the rung to rank better there.
+        p_better: Chance that an arrival ranks better: the estimator's posterior mean, or what the ranks alone say.
         time_ratio: Time remaining / time elapsed.
         resume_probability: Probability that the trial is resumed.
-        score: Expected resource lost; 0 for a superseded one.
+        score: Expected resource lost, by `expected-cost` for each arrival that its place is kept; 0 for one that no
+            trial would load.
+        seconds_per_resource: Seconds that a unit of resource takes, by which a score becomes a cost.
+        cost_seconds: Expected seconds of lost work; None for policies that score nothing.
     """
 
     trial_id: str
@@ -52,7 +63,7 @@ class Candidate:
     saved_position: int
     saved_at: datetime
     size_bytes: int
-    reason: Literal["paused", "superseded"]
+    reason: EvictionReason
     is_running: bool = False
     level: int | None = None
     metric: float | None = None
@@ -62,10 +73,29 @@ class Candidate:
     estimator: Literal["rung", "overall"] | None = None
     estimator_ones: int | None = None
     estimator_total: int | None = None
+    rank_of_equals: int | None = None
+    arrivals_better: tuple[float, ...] | None = None
     p_better: float | None = None
     time_ratio: float | None = None
     resume_probability: float | None = None
     score: float | None = None
+    seconds_per_resource: float | None = None
+    cost_seconds: float | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it counts under a limit on checkpoints: those of trials that have ended do not."""
+        return self.reason in {"paused", "superseded"}
+
+    @property
+    def score_seconds(self) -> float | None:
+        """The score in seconds: by this candidates of different experiments compare; None where nothing is scored."""
+        return None if self.score is None else self.score * (self.seconds_per_resource or 0.0)
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a trial might load it."""
+        return self.reason == "paused"
 
 
 def time_ratio(experiment: Experiment, now: datetime) -> float:
@@ -77,48 +107,54 @@ def time_ratio(experiment: Experiment, now: datetime) -> float:
     return max(remaining, _LEAST_SECONDS) / max(elapsed, _LEAST_SECONDS)
 
 
-def candidates(state: ExperimentState, parameters: PolicyParameters, now: datetime) -> list[Candidate]:
+def candidates(state: ExperimentState, rules: Rules) -> list[Candidate]:
     """Return what may be evicted, scored, in the order in which it is scored.
 
-    Superseded checkpoints come first (losing them costs nothing), then those of paused trials, highest rung first
-    and then by rank. Pinned ones, the newest of a running trial, and those that the store refused lately are none.
+    Those that no trial would load come first, since losing them costs nothing: superseded ones, then those of trials
+    that have ended. Then come those of paused trials, highest rung first and then by rank. The newest of a running
+    trial is none, nor is what `why_kept` has a reason for.
     """
+    best = best_completed(state, rules.parameters.keep_completed)
     found = [
-        _of(checkpoint, "superseded", score=0.0, is_running=state.trials[trial_id].status == "running")
-        for trial_id in sorted(state.trials_with_superseded)
-        for checkpoint in state.superseded(trial_id)
-        if _may_be_taken(checkpoint, now)
+        _of(checkpoint, reason, is_running=is_running, score=0.0, cost_seconds=0.0)
+        for checkpoint, reason, is_running in _unneeded(state)
+        if why_kept(state, checkpoint, reason, rules, best) is None
     ]
-    ratio = time_ratio(state.registered, now)
+    ratio = time_ratio(state.registered, rules.now)
+    is_asked = rules.parameters.policy == "expected-cost"
+    coming = next_arrivals(state, rules.parameters.approx_steps) if is_asked else {}
     for level in reversed(state.rungs):
         paused = [
             (rank, entry, checkpoint)
             for rank, entry in state.rungs[level].candidates()
-            if (checkpoint := state.newest_stored(entry.trial_id)) and _may_be_taken(checkpoint, now)
+            if (checkpoint := state.newest_stored(entry.trial_id))
+            and why_kept(state, checkpoint, "paused", rules, best) is None
         ]
-        found.extend(_of_rung(state, state.rungs[level], paused, parameters, ratio))
+        if not paused:
+            continue
+        match rules.parameters.policy:
+            case "syne-tune":
+                found.extend(_scored(state, state.rungs[level], paused, rules, ratio))
+            case "expected-cost":
+                known = coming.get(level, NOTHING_KNOWN)
+                found.extend(_valued(state, state.rungs[level], paused, known, rules, ratio))
+            case "by_level" | "random":
+                found.extend(_ranked(state.rungs[level], *one) for one in paused)
     return found
 
 
-def _may_be_taken(checkpoint: Checkpoint, now: datetime) -> bool:
-    return not checkpoint.pinned and may_retry(checkpoint.failures, checkpoint.failed_at, now)
+def _unneeded(state: ExperimentState) -> Iterator[tuple[Checkpoint, EvictionReason, bool]]:
+    """Yield what no trial would load, with the reason that it could go for, and whether its trial runs."""
+    for trial_id in sorted(state.trials_with_superseded):
+        for checkpoint in state.superseded(trial_id):
+            yield checkpoint, "superseded", state.trials[trial_id].status == "running"
+    for trial_id in sorted(state.ended_with_checkpoints):
+        for uri in state.trial_uris[trial_id]:
+            if state.checkpoints[uri].state == "stored":
+                yield state.checkpoints[uri], ended_as(state.trials[trial_id]), False
 
 
-def _of_rung(
-    state: ExperimentState,
-    rung: Rung,
-    paused: Sequence[tuple[int, RungEntry, Checkpoint]],
-    parameters: PolicyParameters,
-    ratio: float,
-) -> list[Candidate]:
-    if not paused:
-        return []
-    if parameters.policy != "syne-tune":
-        return [_ranked(rung, rank, entry, checkpoint) for rank, entry, checkpoint in paused]
-    return _scored(state, rung, paused, parameters, ratio)
-
-
-def _of(checkpoint: Checkpoint, reason: Literal["paused", "superseded"], **known: Any) -> Candidate:  # noqa: ANN401
+def _of(checkpoint: Checkpoint, reason: EvictionReason, **known: Any) -> Candidate:  # noqa: ANN401
     """Copy what a plan needs to know: the checkpoint's record goes on changing."""
     return Candidate(
         trial_id=checkpoint.trial_id,
@@ -131,7 +167,7 @@ def _of(checkpoint: Checkpoint, reason: Literal["paused", "superseded"], **known
     )
 
 
-def _ranked(rung: Rung, rank: int, entry: RungEntry, checkpoint: Checkpoint) -> Candidate:
+def _ranked(rung: Rung, rank: int, entry: RungEntry, checkpoint: Checkpoint, **known: Any) -> Candidate:  # noqa: ANN401
     return _of(
         checkpoint,
         "paused",
@@ -140,6 +176,7 @@ def _ranked(rung: Rung, rank: int, entry: RungEntry, checkpoint: Checkpoint) -> 
         rank=rank,
         rung_length=len(rung),
         promotion_quantile=rung.promotion_quantile,
+        **known,
     )
 
 
@@ -147,9 +184,10 @@ def _scored(
     state: ExperimentState,
     rung: Rung,
     paused: Sequence[tuple[int, RungEntry, Checkpoint]],
-    parameters: PolicyParameters,
+    rules: Rules,
     ratio: float,
 ) -> list[Candidate]:
+    parameters, pace = rules.parameters, rules.seconds_per_resource
     which, estimator = _estimator_for(state, rung, parameters)
     p_better = estimator.posterior_mean(parameters.prior_mean, parameters.prior_size)
     probabilities = resume_probabilities(
@@ -163,14 +201,9 @@ def _scored(
     if state.registered.finished_at is not None:
         probabilities = np.zeros_like(probabilities)
     return [
-        _of(
-            checkpoint,
-            "paused",
-            level=rung.level,
-            metric=entry.metric,
-            rank=rank,
-            rung_length=len(rung),
-            promotion_quantile=rung.promotion_quantile,
+        _ranked(
+            rung,
+            *one,
             estimator=which,
             estimator_ones=estimator.ones,
             estimator_total=estimator.total,
@@ -178,8 +211,53 @@ def _scored(
             time_ratio=ratio,
             resume_probability=probability,
             score=probability * rung.level,
+            seconds_per_resource=pace,
+            cost_seconds=probability * rung.level * pace,
         )
-        for (rank, entry, checkpoint), probability in zip(paused, probabilities.tolist(), strict=True)
+        for one, probability in zip(paused, probabilities.tolist(), strict=True)
+    ]
+
+
+def _valued(
+    state: ExperimentState,
+    rung: Rung,
+    paused: Sequence[tuple[int, RungEntry, Checkpoint]],
+    known: NextArrivals,
+    rules: Rules,
+    ratio: float,
+) -> list[Candidate]:
+    ranks = np.array([rung.rank_of_equals(entry.trial_id) for _, entry, _ in paused], dtype=np.int64)
+    relative_ranks = ranks / (len(rung) + 1.0)
+    chances = known.better_than(relative_ranks)
+    urn = Urn(
+        rung_length=len(rung),
+        promotion_quantile=rung.promotion_quantile,
+        most_arrivals=math.ceil(len(rung) * ratio),
+        steps=rules.parameters.approx_steps,
+    )
+    found = passages(ranks, chances, urn)
+    goes_on = 1.0 if state.registered.finished_at is None else 0.0
+    columns = (
+        ranks.tolist(),
+        chances.T.tolist(),
+        relative_ranks.tolist(),
+        (found.probability * goes_on).tolist(),
+        (place_values(found, rung.level) * goes_on).tolist(),
+    )
+    return [
+        _ranked(
+            rung,
+            *one,
+            rank_of_equals=equals,
+            arrivals_better=tuple(better),
+            p_better=p_better,
+            time_ratio=ratio,
+            resume_probability=probability,
+            score=score,
+            seconds_per_resource=rules.seconds_per_resource,
+            cost_seconds=probability * rung.level * rules.seconds_per_resource,
+        )
+        for one, equals, better, p_better, probability, score in zip(paused, *columns, strict=True)
     ]
 
 
@@ -195,23 +273,31 @@ def _estimator_for(
 def in_order_of_eviction(
     scored: Sequence[Candidate], parameters: PolicyParameters, experiment_id: str
 ) -> list[Candidate]:
-    """Sort candidates so that the one to be missed least comes first.
+    """Sort candidates of one experiment so that the one to be missed least comes first.
 
-    The sort is stable: equals stay in the order of `candidates`.
+    The sort is stable: equals stay in the order of `candidates`. By `expected-cost` the worse one of equals goes first,
+    since where there is no time for either, time may have been reckoned too short.
     """
+    return sorted(scored, key=lambda candidate: order_key(candidate, parameters, experiment_id))
 
-    def key(candidate: Candidate) -> tuple[float, ...]:
-        if candidate.reason == "superseded":
-            return (0.0,)
-        match parameters.policy:
-            case "syne-tune":
-                return (1.0, candidate.score or 0.0)
-            case "by_level":
-                return (1.0, candidate.level or 0, -(candidate.rank or 0))
-            case "random":
-                return (1.0, _draw(parameters.seed, experiment_id, candidate))
 
-    return sorted(scored, key=key)
+def order_key(candidate: Candidate, parameters: PolicyParameters, experiment_id: str) -> tuple[float, ...]:
+    """Return what candidates, of whatever experiments, are sorted by: the one to be missed least comes first.
+
+    Those that no trial would load come before all others. Costs are compared in seconds, and within one experiment that
+    is the order of the scores.
+    """
+    if not candidate.is_needed:
+        return (0.0,)
+    match parameters.policy:
+        case "syne-tune":
+            return (1.0, candidate.score_seconds or 0.0, candidate.score or 0.0)
+        case "expected-cost":
+            return (1.0, candidate.score_seconds or 0.0, candidate.score or 0.0, -(candidate.rank or 0))
+        case "by_level":
+            return (1.0, candidate.level or 0, -(candidate.rank or 0))
+        case "random":
+            return (1.0, _draw(parameters.seed, experiment_id, candidate))
 
 
 def _draw(seed: int | None, experiment_id: str, candidate: Candidate) -> int:

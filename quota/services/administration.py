@@ -6,15 +6,30 @@ import os
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from quota.domain.deployment import DeploymentState, Limit, Store
-from quota.domain.events import Event, LimitRemoved, LimitSet, StoreAdded, StoreRemoved
+from quota.domain.deployment import DeploymentState, Store
+from quota.domain.events import (
+    Event,
+    LimitMeasure,
+    LimitRemoved,
+    LimitSet,
+    ReserveMeasure,
+    ReserveRemoved,
+    ReserveSet,
+    ScopePinned,
+    ScopeUnpinned,
+    StoreAdded,
+    StoreRemoved,
+)
 from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.limits import Limit, Reserve, ScopePin
 from quota.domain.locations import parse_location
 from quota.domain.mark import parse_mark
 from quota.domain.refusal import Refusal
+from quota.domain.scopes import Scope
 from quota.domain.wire import recheck
 from quota.errors import NotFound, PathRefused, StateRefused, StoreError
 from quota.eventlog.database import Database
@@ -28,6 +43,8 @@ from quota.services.ids import new_id
 from quota.services.lineage import goes_on_from, strangeness
 from quota.services.refusing import error_for
 from quota.services.stores import OpenStore
+
+E = TypeVar("E", bound=Event)
 
 
 class Administration:
@@ -71,9 +88,7 @@ class Administration:
             StateRefused: it overlaps a store, lies in a checkpoint, or is another database's or a newer copy's.
             StoreError: it cannot be read or marked, or nobody can tell whether the database lies below it.
         """
-        payload = recheck(StoreAdded(uri=uri, store_id=new_id()))
-        if isinstance(payload, Refusal):
-            raise error_for(f"store {uri}", payload)
+        payload = self._checked(StoreAdded(uri=uri, store_id=new_id()), f"store {uri}")
         opened = self._open_store(uri)
         self._refuse_own_database(uri)
         prepared = Prepared.of(self._appender.event(DEPLOYMENT_STREAM, payload))
@@ -112,22 +127,61 @@ class Administration:
         """Set a limit, or replace the one with the same scope and measure.
 
         Raises:
-            BadInput: scope or watermarks are refused.
+            BadInput: scope or watermarks are refused, or nobody can tell how much is free there.
+            StoreError: the store whose free space is limited cannot be reached.
         """
-        payload = recheck(limit)
-        if isinstance(payload, Refusal):
-            raise error_for(f"limit of {limit.scope}", payload)
-        return self._record(payload).limits[limit.scope, limit.measure]
+        payload = self._checked(limit, f"limit of {limit.scope}")
+        if payload.measure in {"free_bytes", "free_percent"}:
+            self._refuse_endless(payload.scope)
+        return self._record(payload).limits[payload.scope, payload.measure]
 
-    def remove_limit(self, scope: str) -> None:
-        """Remove the limit on a scope's checkpoints.
+    def remove_limit(self, scope: str, measure: LimitMeasure = "checkpoints") -> None:
+        """Remove a limit.
 
         Raises:
             NotFound: there is no such limit.
         """
-        if (scope, "checkpoints") not in self.look().limits:
-            raise NotFound(f"limit of {scope}: there is none; `ckpt-quota limit list` lists them")
-        self._record(LimitRemoved(scope=scope, measure="checkpoints"))
+        if (scope, measure) not in self.look().limits:
+            raise NotFound(f"limit of {scope}: there is none on {measure}; `ckpt-quota limit list` lists them")
+        self._record(LimitRemoved(scope=scope, measure=measure))
+
+    def set_reserve(self, reserve: ReserveSet) -> Reserve:
+        """Set a reserve, or replace the one with the same scope and measure.
+
+        Raises:
+            BadInput: scope or amount is refused.
+        """
+        payload = self._checked(reserve, f"reserve of {reserve.scope}")
+        return self._record(payload).reserves[payload.scope, payload.measure]
+
+    def remove_reserve(self, scope: str, measure: ReserveMeasure) -> None:
+        """Remove a reserve.
+
+        Raises:
+            NotFound: there is no such reserve.
+        """
+        if (scope, measure) not in self.look().reserves:
+            raise NotFound(f"reserve of {scope}: there is none on {measure}; `ckpt-quota reserve list` lists them")
+        self._record(ReserveRemoved(scope=scope, measure=measure))
+
+    def pin_scope(self, scope: str) -> ScopePin:
+        """Keep all checkpoints of a scope from being evicted; where it is pinned already, nothing changes.
+
+        Raises:
+            BadInput: the scope is refused.
+        """
+        payload = self._checked(ScopePinned(scope=scope), f"pin of {scope}")
+        return self.look().pins.get(scope) or self._record(payload).pins[scope]
+
+    def unpin_scope(self, scope: str) -> None:
+        """Let the checkpoints of a scope be evicted again, but for those that are pinned otherwise.
+
+        Raises:
+            NotFound: it is not pinned.
+        """
+        if scope not in self.look().pins:
+            raise NotFound(f"pin of {scope}: there is none; `ckpt-quota pin --list` lists them")
+        self._record(ScopeUnpinned(scope=scope))
 
     def accept_clock(self) -> datetime:
         """Say that the present time is right, though the log has events of a later one, or the clock was set.
@@ -152,6 +206,24 @@ class Administration:
         with self._appender.log.locked([DEPLOYMENT_STREAM]) as streams:
             self._appender.log.add(streams[DEPLOYMENT_STREAM], prepared)
             return self._projector.store_deployment(streams[DEPLOYMENT_STREAM])
+
+    @staticmethod
+    def _checked(payload: E, thing: str) -> E:
+        checked = recheck(payload)
+        if isinstance(checked, Refusal):
+            raise error_for(thing, checked)
+        return checked
+
+    def _refuse_endless(self, scope: str) -> None:
+        """Refuse a limit on free space where nobody can tell what is free."""
+        thing, place = f"limit of {scope}", Scope.parse(scope).name
+        store = self.look().store_around(place)
+        if store is None:
+            reason = "this place is no store and lies in none; name a store (`ckpt-quota store list` lists them)"
+            raise StateRefused(thing, "scope", scope, f"{reason}, or add it first: ckpt-quota store add ROOT")
+        if self._open_store(store.uri).space() is None:
+            reason = "a bucket has no end, so nothing has to stay free there; limit its bytes (--bytes 2TB, say)"
+            raise StateRefused(thing, "scope", scope, reason)
 
     def _refuse_own_database(self, uri: str) -> None:
         path = self._database.path

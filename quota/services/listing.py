@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from quota.domain.experiment import Checkpoint
+from quota.domain.held_back import Obstacle
 from quota.domain.manifest import LARGEST_BYTES, Manifest
 from quota.domain.order import successor
-from quota.domain.plan import Obstacle, Plan
+from quota.domain.plan import Plan
 from quota.domain.policies import Candidate
 from quota.errors import CheckpointGone, PathRefused, StoreError
 from quota.eventlog.leases import Lease

@@ -88,6 +88,7 @@ class OpenDecisions:
     def find(self, experiment_id: str, wanted: Callable[[LockedExperiment, Decision], bool]) -> list[Decision]:
         """Return the decisions that are wanted, as they are by now."""
         with self._streams.locked(experiment_id) as locked:
+            self.deployment = self._streams.projector.held_deployment(locked.stream.connection)
             return [decision for decision in locked.state.decisions.values() if wanted(locked, decision)]
 
     def batches(

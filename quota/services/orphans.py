@@ -99,10 +99,10 @@ class OrphanTrasher:
         """Commit the decisions before any byte is touched."""
         run = self._run
         with run.streams.locked(ORPHANS_STREAM) as locked:
-            run.look_at_stores(locked)
+            run.claimer.look_at_stores(locked)
             run.chains.require_rest(locked.stream)
             known = [locked.state.checkpoints[one.uri].trial_id for one in seen if one.uri in locked.state.checkpoints]
-            run.require_as_logged(locked, known)
+            run.claimer.require_as_logged(locked, known)
             if locked.state.experiment is None:
                 run.appender.add(locked, _NO_TUNER)
             # Whoever is about to report a checkpoint at one of these places is waited for.

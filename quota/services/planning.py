@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from sqlalchemy import Connection
+
+from quota.domain.deployment import DeploymentState
 from quota.domain.events import PolicyParameters
-from quota.domain.plan import Plan, plan_experiment
-from quota.errors import LogCorrupt, ProjectionDiverged
+from quota.domain.experiment import ExperimentState
+from quota.domain.held_back import Obstacle
+from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.keeping import Rules
+from quota.domain.plan import Plan, SharedPlan
+from quota.domain.planning import plan_experiment
+from quota.errors import LogCorrupt, ProjectionDiverged, QuotaError
 from quota.eventlog.database import Database
+from quota.eventlog.log import EventLog
 from quota.ports import Clock
+from quota.projections.paces import usual_pace
 from quota.projections.projector import Projector
+from quota.services.objecting import pinning
+from quota.services.sharing import Sharing
+from quota.services.stores import OpenStore, Stores
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,56 +32,121 @@ class Planned:
     """What sweeps would do.
 
     Attributes:
-        plans: One for each experiment that has a limit.
+        plans: One for each limit of each experiment alone.
+        shared: One for each limit that experiments share.
         untrusted: Why experiments were left out whose log or projections contradict themselves, by id.
     """
 
     plans: list[Plan] = field(default_factory=list)
+    shared: list[SharedPlan] = field(default_factory=list)
     untrusted: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[Plan]:
+        """All that is to be done, experiment by experiment, in the order in which it would be."""
+        parts = [*self.plans, *(part for shared in self.shared for part in shared.parts)]
+        return [part for part in parts if part.is_to_be_done]
 
 
 class Planner:
-    """What it plans is what a sweep at that moment would do; it holds a read-only connection and no store.
+    """What it plans is what a sweep at that moment would do; it holds a read-only connection, and deletes nothing.
 
     Args:
         database: Where the log lies.
+        log: Says which experiments there are.
         projector: Gives the states.
         clock: For the time ratio.
+        open_store: Opens a store, to see how full its file system is.
     """
 
-    def __init__(self, database: Database, projector: Projector, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, log: EventLog, projector: Projector, clock: Clock, open_store: OpenStore
+    ) -> None:
         self._database = database
+        self._log = log
         self._projector = projector
         self._clock = clock
+        self._open_store = open_store
 
     def plan(self, experiment_ids: Sequence[str], parameters: PolicyParameters) -> Planned:
-        """Return the plans of those experiments that have a limit, all from one snapshot of the database.
+        """Return the plans for all limits, from one snapshot of the database.
+
+        Args:
+            experiment_ids: From which anything may be evicted.
+            parameters: The policy.
 
         Raises:
             LogCorrupt: the deployment's own stream contradicts itself.
             ProjectionDiverged: its tables contradict it.
         """
-        now = self._clock.now()
-        planned = Planned()
         with self._database.read() as connection:
-            deployment = self._projector.look_at_deployment(connection)
-            for experiment_id in experiment_ids:
-                limit = deployment.limit_for(experiment_id)
-                if limit is None:
-                    continue
-                try:
-                    state = self._projector.look(connection, experiment_id)
-                except (LogCorrupt, ProjectionDiverged) as error:
-                    planned.untrusted[experiment_id] = str(error)
-                    continue
-                if state.experiment is not None:
-                    planned.plans.append(
-                        plan_experiment(
-                            state,
-                            limit,
-                            parameters,
-                            now,
-                            lambda uri: None if deployment.store_for(uri) else "out_of_reach",
-                        )
-                    )
-        return planned
+            return _Planning(connection, self._log, self._projector, self._clock, self._open_store, parameters).plan(
+                experiment_ids
+            )
+
+
+class _Planning:
+    """One plan in the making, on one snapshot."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        log: EventLog,
+        projector: Projector,
+        clock: Clock,
+        open_store: OpenStore,
+        parameters: PolicyParameters,
+    ) -> None:
+        self._connection = connection
+        self._log = log
+        self._projector = projector
+        self._open_store = open_store
+        self._parameters = parameters
+        self._now = clock.now()
+        self._deployment: DeploymentState = projector.look_at_deployment(connection)
+        self._usual_pace = usual_pace(connection)
+        self._planned = Planned()
+
+    def plan(self, experiment_ids: Sequence[str]) -> Planned:
+        for experiment_id in experiment_ids:
+            limits = self._deployment.own_limits(experiment_id)
+            if not limits:
+                continue
+            try:
+                state = self._projector.look(self._connection, experiment_id)
+            except (LogCorrupt, ProjectionDiverged) as error:
+                self._distrust(experiment_id, error)
+                continue
+            if state.experiment is not None:
+                self._planned.plans.extend(plan_experiment(state, limits, self._rules(state), self._obstacle))
+        sharing = Sharing(
+            deployment=self._deployment,
+            parameters=self._parameters,
+            looked_at=self._looked_at,
+            rules=self._rules,
+            obstacle=self._obstacle,
+            space_at=Stores(self._deployment, self._open_store).space_at,
+            distrust=self._distrust,
+        )
+        heads = self._log.heads(self._connection)
+        every = [stream for stream, position, _ in heads if position and stream != DEPLOYMENT_STREAM]
+        self._planned.shared.extend(sharing.plan(every, set(experiment_ids), self._planned.plans))
+        return self._planned
+
+    @contextmanager
+    def _looked_at(self, experiment_id: str) -> Iterator[ExperimentState]:
+        yield self._projector.look(self._connection, experiment_id)
+
+    def _rules(self, state: ExperimentState) -> Rules:
+        return Rules(
+            parameters=self._parameters,
+            now=self._now,
+            seconds_per_resource=state.pace.median_seconds or self._usual_pace,
+            is_pinned=pinning(state, self._deployment),
+        )
+
+    def _obstacle(self, uri: str) -> Obstacle | None:
+        return None if self._deployment.store_for(uri) else "out_of_reach"
+
+    def _distrust(self, experiment_id: str, error: QuotaError) -> None:
+        self._planned.untrusted[experiment_id] = str(error)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from quota.domain.events import CheckpointPurged, CheckpointRestored, Event, EvictionFailed, PurgeDecided
@@ -40,7 +42,18 @@ class Purger:
         Raises:
             ClockJumped: the clock was set since the sweep began, so that nobody knows what is due.
         """
-        for batch in self._decisions.batches(experiment_id, self._due(order)):
+        self._purge(experiment_id, self._due(order))
+
+    def purge_at_once(self, experiment_id: str, decision_ids: Sequence[str], order: SweepOrder) -> None:
+        """Delete for good what makes room that is needed, however long it has been in the trash."""
+        wanted, at_once = frozenset(decision_ids), self._due(replace(order, retention=timedelta()))
+        self._purge(
+            experiment_id,
+            lambda locked, decision: decision.decided.decision_id in wanted and at_once(locked, decision),
+        )
+
+    def _purge(self, experiment_id: str, is_due: Callable[[LockedExperiment, Decision], bool]) -> None:
+        for batch in self._decisions.batches(experiment_id, is_due):
             # By a clock that was set ahead in the middle of a sweep, everything is due at once.
             self._require_clock()
             begun: list[Decision] = []
@@ -59,7 +72,7 @@ class Purger:
             if decision.decided.reason == "orphan":
                 # Whoever is about to report a checkpoint there is waited for, and from here on comes too late.
                 hold_locations(locked.stream.connection)
-                if is_wanted_back(locked, decision, self._decisions.reported):
+                if is_wanted_back(locked, decision, self._decisions.reported, self._decisions.deployment):
                     return
             self._decisions.add(locked, event)
             if not isinstance(event, PurgeDecided):
@@ -113,7 +126,7 @@ class Purger:
         root, stores = decision.decided.store_uri, self._decisions.stores
         if decision.outcome not in IN_TRASH_OUTCOMES or not stores.allows(root) or root in stores.suspended:
             return False
-        return not is_wanted_back(locked, decision, self._decisions.reported)
+        return not is_wanted_back(locked, decision, self._decisions.reported, self._decisions.deployment)
 
 
 def next_step(decision: Decision, stores: Stores) -> Event:

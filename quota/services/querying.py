@@ -43,6 +43,11 @@ ESTIMATORS = """
 """
 RUNGS = "SELECT * FROM rungs WHERE experiment_id = :experiment_id ORDER BY level"
 
+PINNED = """
+    SELECT experiment_id, trial_id, uri, state FROM checkpoint_inventory
+    WHERE pinned AND state IN ('stored', 'claimed') ORDER BY experiment_id, trial_id, uri
+"""
+
 
 class Queries:
     """Answers from the views.

@@ -87,7 +87,7 @@ class Settler:
         moved()
 
     def _objection(self, locked: LockedExperiment, decided: EvictionDecided) -> CancelReason | None:
-        reason = objection_to(locked, decided)
+        reason = objection_to(locked, decided, self._decisions.deployment)
         if locked.state.checkpoints[decided.uri].decision_id != decided.decision_id:
             reason = reason or "saved_again"
         if not self._decisions.stores.allows(decided.store_uri):
@@ -129,15 +129,20 @@ def _is_called_for(state: ExperimentState, decided: EvictionDecided, deployment:
     """Tell whether the limit still asks for an eviction: it may be another one by now, or trials hold less.
 
     Claims are settled in the order in which they were made, so that the last ones are given up where fewer will do.
+    What others hold under a limit that experiments share cannot be told under one's lock.
     """
-    if decided.reason == "orphan":
+    if decided.limit_scope is None:
         return True
-    limit = deployment.limit_for(state.experiment_id)
+    measure = decided.limit_measure or "checkpoints"
+    limit = deployment.limit_of(state.experiment_id, decided.limit_scope, measure)
     if limit is None:
         return False
-    is_same = limit.numbers[2:] == (decided.limit_high, decided.limit_low) and limit.scope == decided.limit_scope
-    held = state.usage.held_checkpoints + state.usage.claimed_checkpoints
-    return held > (limit.low if is_same else limit.high)
+    is_same = (limit.scope, limit.high, limit.low) == (decided.limit_scope, decided.limit_high, decided.limit_low)
+    if limit.parsed_scope.is_shared:
+        return is_same
+    usage = state.usage
+    used = usage.held_checkpoints + usage.claimed_checkpoints if measure == "checkpoints" else usage.used_bytes
+    return used > (limit.low if is_same else limit.high)
 
 
 def _settled(

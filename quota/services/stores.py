@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from quota.domain.deployment import DeploymentState, Store
 from quota.domain.mark import Mark, parse_mark
+from quota.domain.space import Space
 from quota.errors import CheckpointChanged, StoreError
 from quota.ports import CheckpointStore, DistantStore
 from quota.services.lineage import Lineage
@@ -100,6 +101,15 @@ class Stores:
         if store is None:
             raise StoreError(f"store {root}: there never was one; the projections may be damaged: ckpt-quota rebuild")
         return self._open(store)
+
+    def space_at(self, root: str) -> Space | None:
+        """Return how full a store's file system is; None where there is no end.
+
+        Raises:
+            StoreError: as `at`, or the store cannot be reached or read.
+            PathRefused: there is nothing at its root.
+        """
+        return self.at(root).space()
 
     def begin(self, position: int, chain_hash: bytes) -> None:
         """Learn which event, committed by now, has begun the sweep that takes things out of stores from here on."""

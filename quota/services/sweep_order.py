@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Protocol
 
 from quota.domain.events import PolicyParameters
+from quota.domain.held_back import HeldBack
 from quota.domain.manifest import CLOCKS_APART
-from quota.domain.plan import HeldBack, Plan
+from quota.domain.plan import Plan
 from quota.services.tally import Tally
 
 
@@ -43,8 +44,9 @@ class SweepReport:
         sweep_id: Its id; None where there was nothing to do, so that nothing was recorded.
         plans: The plans that it carried out.
         tally: What became of the decisions.
-        exceeded: Ids of the experiments whose limits still do not hold.
-        held_back: For each of them, how many checkpoints it holds by why they cannot be evicted.
+        exceeded: Ids of the experiments whose own limits still do not hold.
+        exceeded_scopes: Scopes of the limits that experiments share and that still do not hold.
+        held_back: For each of both, how many checkpoints it holds by why they cannot be evicted.
         untrusted: Why nothing was evicted from an experiment whose log or projections contradict themselves, by id.
         left_alone: Why paused trials' checkpoints that were to be evicted were left where they are.
         is_capped: Whether it evicted as much as one run may, and left the rest to the next sweep.
@@ -54,10 +56,29 @@ class SweepReport:
     plans: list[Plan] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
     exceeded: list[str] = field(default_factory=list)
+    exceeded_scopes: list[str] = field(default_factory=list)
     held_back: dict[str, Mapping[HeldBack, int]] = field(default_factory=dict)
     untrusted: dict[str, str] = field(default_factory=dict)
     left_alone: list[str] = field(default_factory=list)
     is_capped: bool = False
+
+    def note_excess(self, experiment_id: str, kept: Mapping[HeldBack, int]) -> None:
+        """Note that an experiment holds more than its own limits allow, and why."""
+        if experiment_id not in self.exceeded:
+            self.exceeded.append(experiment_id)
+        self.held_back[experiment_id] = kept
+
+    def note_shared_excess(self, scope: str, kept: Mapping[HeldBack, int]) -> None:
+        """Note that more is held within a scope than a limit allows that experiments share, and why."""
+        if scope not in self.exceeded_scopes:
+            self.exceeded_scopes.append(scope)
+        self.held_back[scope] = kept
+
+    @property
+    def excesses(self) -> list[tuple[str, str, Mapping[HeldBack, int]]]:
+        """What holds more than it may: its name, what to call it, and what it holds by why that stays."""
+        own = [(one, f"experiment {one}", self.held_back[one]) for one in self.exceeded]
+        return own + [(one, one, self.held_back[one]) for one in self.exceeded_scopes]
 
 
 @dataclass(frozen=True, slots=True)

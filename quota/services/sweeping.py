@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 
-from quota.domain.identifiers import ORPHANS_STREAM
+from quota.domain.deployment import DeploymentState
+from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
 from quota.errors import LogCorrupt, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
 from quota.projections.catching_up import CatchUp
+from quota.projections.paces import usual_pace
 from quota.projections.projector import Projector
 from quota.services.aliases import Aliases
 from quota.services.appending import Appender
+from quota.services.claiming import Claimer
 from quota.services.clock_guard import ClockGuard
 from quota.services.fencing import SWEEP_LEASE, FencedStreams, fencing
 from quota.services.healing import Healer
@@ -95,6 +98,7 @@ class Sweeper:
             if self._has_orphans():
                 _for_each([ORPHANS_STREAM], run, run.sweep)
             _for_each([one for one in experiment_ids if one != ORPHANS_STREAM], run, run.sweep)
+            run.sweep_shared(self._every_experiment(), experiment_ids)
             run.healer.heal([one for one in experiment_ids if one not in run.report.untrusted])
             run.finish()
             return run.report
@@ -128,6 +132,15 @@ class Sweeper:
             run.finish()
             return run.report
 
+    def _every_experiment(self) -> list[str]:
+        with self._database.read() as connection:
+            heads = self._appender.log.heads(connection)
+        return [stream for stream, position, _ in heads if position and stream != DEPLOYMENT_STREAM]
+
+    def _deployment(self) -> DeploymentState:
+        with self._database.read() as connection:
+            return self._projector.look_at_deployment(connection)
+
     def _has_orphans(self) -> bool:
         with self._database.read() as connection:
             return self._appender.log.position(connection, ORPHANS_STREAM) > 0
@@ -151,8 +164,9 @@ class Sweeper:
         """
         with self._leases.held(SWEEP_LEASE, order.lease_term) as lease:
             self._require_clock()
+            deployment = self._deployment()
             with self._database.read() as connection:
-                deployment = self._projector.look_at_deployment(connection)
+                usual = usual_pace(connection)
             streams = FencedStreams(self._projector, lease)
             lineage = Lineage(self._database, self._appender.log)
             stores = Stores(deployment, fencing(self._open_store, lease), lineage)
@@ -161,6 +175,20 @@ class Sweeper:
             reported = ReportedPlaces(self._database, stores)
             decisions = OpenDecisions(
                 self._database, self._appender, streams, stores, reported, report.tally, should_stop
+            )
+            lister = Lister(stores, lease, aliases, should_stop, report.left_alone, order.clock_tolerance)
+            watching = progress or Silent()
+            claimer = Claimer(
+                streams=streams,
+                projector=self._projector,
+                appender=self._appender,
+                stores=stores,
+                chains=self._chains,
+                lister=lister,
+                rescuer=self._rescuer,
+                order=order,
+                progress=watching,
+                report=report,
             )
             yield SweepRun(
                 streams=streams,
@@ -171,12 +199,14 @@ class Sweeper:
                 trash_keeper=TrashKeeper(decisions),
                 stores=stores,
                 chains=self._chains,
-                lister=Lister(stores, lease, aliases, should_stop, report.left_alone, order.clock_tolerance),
-                rescuer=self._rescuer,
+                lister=lister,
+                claimer=claimer,
                 healer=Healer(self._database, streams, stores, self._appender.clock.now),
                 order=order,
-                progress=progress or Silent(),
+                progress=watching,
                 should_stop=should_stop,
+                deployment=self._deployment,
+                usual_pace=usual,
                 software_version=self._software_version,
                 report=report,
             )

@@ -63,7 +63,7 @@ class TrashKeeper:
             self._decisions.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
 
     def _is_wanted_back(self, locked: LockedExperiment, decision: Decision) -> bool:
-        return is_wanted_back(locked, decision, self._decisions.reported)
+        return is_wanted_back(locked, decision, self._decisions.reported, self._decisions.deployment)
 
     def _out_of_order(self, experiment_id: str) -> tuple[list[str], list[str]]:
         """Find what the log calls trashed and the trash has nothing of, and what it may have given back in part."""

@@ -155,8 +155,7 @@ class Replay:
 
     def on_loop_end(self, call: dict[str, Any]) -> None:
         self.flush()
-        plan = self.sweep.plan(EXPERIMENT)
-        assert plan is not None
+        (plan,) = self.sweep.plan(EXPERIMENT)
         self.loops_compared += 1
         self.expect("checkpoints_before", plan.usage, call["checkpoints_before"])
         self._compare_estimators(call)

@@ -105,8 +105,7 @@ def test_what_is_linked_to_after_its_claim_is_kept(services: Services, root: Pat
     save(handle, root / "1" / "middle", resource=2)
     save(handle, root / "1" / "new", resource=3)
     with services.sweeper.running(AT_ONCE) as run:
-        plan = run.plan("x")
-        assert plan is not None
+        (plan,) = run.plan("x")
         settle = run.settler.settle_claims
 
         def link_then_settle(*arguments: object) -> None:

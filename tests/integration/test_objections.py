@@ -327,13 +327,11 @@ def test_what_a_killed_tuner_left_running_counts_no_more_once_its_experiment_is_
     sweeps.resume("1")
     sweeps.send(TrialStarted(trial_id="9"))
     with sweeps.services.sweeper.running(SYNE_TUNE) as run:
-        plan = run.plan("x")
-        assert plan is not None
+        (plan,) = run.plan("x")
         assert plan.shortfall == 1
     sweeps.send(ExperimentFinished())
     with sweeps.services.sweeper.running(SYNE_TUNE) as run:
-        plan = run.plan("x")
-        assert plan is not None
+        (plan,) = run.plan("x")
         assert [(one.resume_probability, one.score) for one in plan.scored] == [(0.0, 0.0)] * 2
     assert sweeps.sweep(AT_ONCE).exceeded == []
     state = sweeps.state()

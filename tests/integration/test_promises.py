@@ -16,6 +16,7 @@ from quota.domain.events import (
     TrialStarted,
     TrialStopped,
 )
+from quota.domain.keeping import not_pinned
 from quota.errors import StateRefused
 from quota.services.recording import LoadableCheckpoint
 from support import create_schema
@@ -65,11 +66,12 @@ def test_the_older_one_is_kept_while_it_is_loaded_though_the_newer_is_back(sweep
     sweeps.limit("experiments", 1, 1)
     sweeps.wait(DAY)
     with sweeps.services.sweeper.running(KEEP) as run:
-        plan = run.plan("x")
-    assert plan is not None
+        (plan,) = run.plan("x")
     assert plan.scored == ()
     state = sweeps.state()
-    assert objection(state, OLDER.uri, state.checkpoints[OLDER.uri].saved_position, "superseded") == "resumed"
+    assert (
+        objection(state, OLDER.uri, state.checkpoints[OLDER.uri].saved_position, "superseded", not_pinned) == "resumed"
+    )
     assert sweeps.sweep(AT_ONCE).tally.decided == 0
     assert sweeps.services.recorder.resume_trial(event).checkpoint == OLDER
     # Once the trial pauses again, it is one among others.

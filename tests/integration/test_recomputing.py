@@ -30,6 +30,7 @@ LENGTH_SECONDS = 600
 POLICIES = [
     PolicyParameters(),
     PolicyParameters(prior_mean=0.2, prior_size=5, min_data_at_rung=40, approx_steps=10),
+    PolicyParameters(policy="expected-cost"),
     PolicyParameters(policy="by_level"),
     PolicyParameters(policy="random", seed=7),
 ]

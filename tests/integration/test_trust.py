@@ -371,7 +371,7 @@ def test_what_comes_due_during_a_sweep_is_purged_in_its_name_and_from_a_whole_lo
     sweeps.wait(DAY - timedelta(minutes=1))
     plan = SweepRun.plan
 
-    def slow_plan(self: SweepRun, experiment_id: str) -> Plan | None:
+    def slow_plan(self: SweepRun, experiment_id: str) -> list[Plan]:
         found = plan(self, experiment_id)
         sweeps.wait(timedelta(minutes=2))
         return found

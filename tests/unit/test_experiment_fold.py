@@ -27,6 +27,7 @@ from quota.domain.events import (
 )
 from quota.domain.experiment import OVERALL, Checkpoint, ExperimentState
 from quota.domain.fold import fold_experiment
+from quota.domain.keeping import not_pinned
 from stories import EVICTION_KINDS, RECORDER_KINDS, Step, steps, tell
 
 
@@ -153,7 +154,7 @@ def test_what_the_time_and_the_resource_contradict_supersedes_nothing_later(reso
     state = story.state
     doubtful, b = (state.checkpoints[uri_of("1", place)] for place in ("doubtful", "b"))
     assert state.successor_of(b) is None
-    assert objection(state, b.uri, b.saved_position, "superseded") == "needed"
+    assert objection(state, b.uri, b.saved_position, "superseded", not_pinned) == "needed"
     # What is saved next settles that.
     story.save("1", "c", resource=13)
     assert places(story.state.superseded("1")) == ["a", "b", "doubtful"]

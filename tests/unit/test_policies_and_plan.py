@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import permutations
 
 import msgspec
 import pytest
 
 from folding import LEVELS, REGISTERED, START, Story, uri_of
-from quota.domain.deployment import Limit
 from quota.domain.events import CheckpointPinned, CheckpointUnpinned, PolicyParameters, TrialStopped
-from quota.domain.experiment import FIRST_RETRY, LAST_RETRY, may_retry
-from quota.domain.plan import Obstacle, Plan, plan_experiment
-from quota.domain.policies import Candidate, candidates, in_order_of_eviction, time_ratio
+from quota.domain.experiment import FIRST_RETRY, LAST_RETRY, ExperimentState, may_retry
+from quota.domain.held_back import Obstacle
+from quota.domain.keeping import Rules
+from quota.domain.limits import EffectiveLimit, Limit
+from quota.domain.plan import Plan
+from quota.domain.planning import plan_experiment
+from quota.domain.policies import Candidate, in_order_of_eviction, time_ratio
+from quota.domain.policies import candidates as candidates_by
+from quota.domain.scopes import Scope
 
 RANDOM_SEVEN = ["1-2", "3-2", "1-3", "1-1", "3-1"]
 """What seed 7 gave when it was first released: decisions in old logs must stay recomputable."""
@@ -32,7 +37,13 @@ def plan_of(story: Story, high: int, low: int, parameters: PolicyParameters = BY
     def obstacle(uri: str) -> Obstacle | None:
         return None if managed in uri else "out_of_reach"
 
-    return plan_experiment(story.state, limit_of(high, low), parameters, NOW, obstacle)
+    own = EffectiveLimit(limit_of(high, low), Scope.of_experiment(story.state.experiment_id))
+    (plan,) = plan_experiment(story.state, [own], Rules(parameters=parameters, now=NOW), obstacle)
+    return plan
+
+
+def candidates(state: ExperimentState, parameters: PolicyParameters, now: datetime) -> list[Candidate]:
+    return candidates_by(state, Rules(parameters=parameters, now=now))
 
 
 def trials_of(found: tuple[Candidate, ...] | list[Candidate]) -> list[str]:
@@ -63,7 +74,8 @@ class TestOrder:
         assert {one.score for one in found} == {None}
 
     def test_those_with_equal_scores_go_highest_rung_first_and_then_by_rank(self) -> None:
-        found = [replace(one, score=0.25) for one in candidates(paused_story().state, SYNE_TUNE, NOW)]
+        scored = candidates(paused_story().state, SYNE_TUNE, NOW)
+        found = [replace(one, score=0.25, cost_seconds=0.25) for one in scored]
         assert trials_of(in_order_of_eviction(found, SYNE_TUNE, "x")) == ["3-1", "3-2", "1-1", "1-2", "1-3"]
 
     def test_the_least_expected_loss_goes_first(self) -> None:
@@ -101,7 +113,9 @@ class TestOrder:
         assert trials_of(in_order_of_eviction(found, parameters, "y")) != RANDOM_SEVEN
 
     @pytest.mark.parametrize(
-        "parameters", [SYNE_TUNE, BY_LEVEL, PolicyParameters(policy="random", seed=1)], ids=lambda one: one.policy
+        "parameters",
+        [SYNE_TUNE, PolicyParameters(policy="expected-cost"), BY_LEVEL, PolicyParameters(policy="random", seed=1)],
+        ids=lambda one: one.policy,
     )
     def test_a_superseded_one_goes_before_all_others_and_costs_nothing(self, parameters: PolicyParameters) -> None:
         story = paused_story()
@@ -133,11 +147,15 @@ class TestWhatMayGo:
         story.add(CheckpointPinned(trial_id="1-1", uri=uri_of("1-1")))
         assert uri_of("1-1") not in [one.uri for one in candidates(story.state, BY_LEVEL, NOW)]
 
-    def test_a_resumed_trial_and_one_that_ended_have_none(self) -> None:
+    def test_a_resumed_trial_has_none_and_one_that_ended_has_some_that_cost_nothing(self) -> None:
         story = paused_story()
         story.resume("1-1")
         story.add(TrialStopped(trial_id="1-2"))
-        assert trials_of(candidates(story.state, BY_LEVEL, NOW)) == ["3-1", "3-2", "1-3"]
+        found = candidates(story.state, BY_LEVEL, NOW)
+        assert trials_of(found) == ["1-2", "3-1", "3-2", "1-3"]
+        assert (found[0].reason, found[0].counts, found[0].cost_seconds) == ("stopped", False, 0.0)
+        # Under a limit on checkpoints it does not count, so that it makes no room either.
+        assert "1-2" not in trials_of(plan_of(story, 1, 1).evictions)
 
     def test_what_the_store_refused_is_left_alone_for_a_while(self) -> None:
         story = paused_story()

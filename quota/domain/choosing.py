@@ -1,0 +1,66 @@
+"""Choosing which candidates go under one limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from quota.domain.covering import cover
+from quota.domain.events import LimitMeasure, PolicyParameters
+from quota.domain.policies import Candidate, order_key
+
+
+class Choice(NamedTuple):
+    """A candidate of one of the experiments that a limit holds for."""
+
+    experiment_id: str
+    candidate: Candidate
+
+
+def choose(pool: Sequence[Choice], needed: int, measure: LimitMeasure, parameters: PolicyParameters) -> list[Choice]:
+    """Choose what goes, first to last, so that as much is given up as is needed and none of it needlessly.
+
+    Under a limit on checkpoints those go that score least. Where bytes are needed, the sum of the scores in seconds is
+    kept low (see `cover`); by a policy that scores nothing, they go in its order.
+
+    Args:
+        pool: What could go, in the order in which equals go.
+        needed: How many checkpoints, or how many bytes.
+        measure: Which of the two: `checkpoints`, or any other.
+        parameters: The policy.
+    """
+    if needed <= 0:
+        return []
+    if measure == "checkpoints":
+        counting = [one for one in pool if one.candidate.counts]
+        return _in_order(counting, parameters)[:needed]
+    with_content = [one for one in pool if one.candidate.size_bytes > 0]
+    if any(one.candidate.score_seconds is None for one in with_content):
+        return _first_of(_in_order(with_content, parameters), needed)
+    costs = np.array([one.candidate.score_seconds for one in with_content], dtype=np.float64)
+    sizes = np.array([one.candidate.size_bytes for one in with_content], dtype=np.int64)
+    return [with_content[index] for index in cover(costs, sizes, needed)]
+
+
+def _in_order(pool: Sequence[Choice], parameters: PolicyParameters) -> list[Choice]:
+    return sorted(pool, key=lambda one: order_key(one.candidate, parameters, one.experiment_id))
+
+
+def _first_of(ordered: Sequence[Choice], needed: int) -> list[Choice]:
+    """Take the first ones that suffice, but for those that turn out to be needless, the one to be missed most first."""
+    taken: list[Choice] = []
+    spare = -needed
+    for one in ordered:
+        if spare >= 0:
+            break
+        taken.append(one)
+        spare += one.candidate.size_bytes
+    kept: list[Choice] = []
+    for one in reversed(taken):
+        if one.candidate.size_bytes <= spare:
+            spare -= one.candidate.size_bytes
+        else:
+            kept.append(one)
+    return kept[::-1]
