@@ -25,6 +25,7 @@ from quota.cli import (
     plan,
     rebuild,
     reconcile,
+    reserve,
     restore,
     run,
     store,
@@ -70,6 +71,7 @@ app.command("ingest")(ingest.ingest)
 app.add_typer(experiment.app, name="experiment")
 app.add_typer(store.app, name="store")
 app.add_typer(limit.app, name="limit")
+app.add_typer(reserve.app, name="reserve")
 app.command("pin")(pin.pin)
 app.command("unpin")(pin.unpin)
 app.command("plan")(plan.plan)

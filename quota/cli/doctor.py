@@ -28,7 +28,6 @@ _OUTSIDE = """
     WHERE state = 'stored' AND store IS NULL AND trial_status IN ('running', 'paused')
     ORDER BY uri LIMIT 3
 """
-_ABOVE_LIMIT = "SELECT count(*) AS found FROM quota_usage WHERE exceeded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +177,17 @@ def _experiments(services: Services) -> Iterator[_Check]:
 
 
 def _limits(services: Services, deployment: DeploymentState) -> _Check:
-    """Look at the limits. That an experiment is above its own is no fault: the next sweep sees to it."""
+    """Look at the limits. That one is exceeded is no fault: the next sweep sees to it."""
     if not deployment.limits:
         return _bad("limits", "none, so nothing is ever evicted; set one: ckpt-quota limit set --checkpoints N")
-    above = services.queries.ask(_ABOVE_LIMIT)[0]["found"]
+    uses = services.limit_uses.limits()
+    unknown = [f"{use.limit.scope}: {use.problem}" for use in uses if use.problem is not None]
+    if unknown:
+        return _bad("limits", f"nobody can tell what is free: {'; '.join(unknown)}")
+    above = [use.limit.scope for use in uses if use.is_exceeded]
     if not above:
-        return _good("limits", "no experiment is above its limit")
-    are = "1 experiment is above its limit" if above == 1 else f"{above} experiments are above their limits"
-    return _good("limits", f"{are}; see: ckpt-quota plan")
+        return _good("limits", f"{counted(len(uses), 'limit')}, and none is exceeded")
+    return _good("limits", f"exceeded: {', '.join(above)}; see: ckpt-quota limit list, ckpt-quota plan")
 
 
 def _outside(services: Services) -> Iterator[_Check]:

@@ -16,7 +16,8 @@ app = typer.Typer(help="Say below which roots checkpoints may be deleted.", no_a
 RootArgument = Annotated[str, typer.Argument(metavar="ROOT", help="A directory, or a URI such as file:///scratch/hpo.")]
 
 
-def _uri(root: str) -> str:
+def root_uri(root: str) -> str:
+    """Return the URI of a root, which may be given as a path."""
     from quota.domain.locations import file_location
 
     if "://" in root:
@@ -39,7 +40,7 @@ def add(
 ) -> None:
     """Allow sweeps to delete checkpoints below a root, and mark the root (.trash/.store)."""
     with opened(database) as (services, _):
-        store = services.administration.add_store(_uri(root), take_over=take_over)
+        store = services.administration.add_store(root_uri(root), take_over=take_over)
     if as_json:
         print_json({"uri": store.uri, "store_id": store.store_id, "added_at": store.added_at, "actor": store.actor})
     else:
@@ -50,11 +51,11 @@ def add(
 def remove(root: RootArgument, database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Forbid it again. What is in its trash stays there."""
     with opened(database) as (services, _):
-        services.administration.remove_store(_uri(root))
+        services.administration.remove_store(root_uri(root))
     if as_json:
-        print_json({"uri": _uri(root)})
+        print_json({"uri": root_uri(root)})
     else:
-        typer.echo(f"checkpoints below {_uri(root)} are no longer evicted")
+        typer.echo(f"checkpoints below {root_uri(root)} are no longer evicted")
 
 
 @app.command("list")

@@ -45,14 +45,14 @@ def test_all_is_well(run: Run, paused: Path) -> None:
         "store",
         "checkpoints",
     ]
-    assert found["limits"] == [(True, "no experiment is above its limit")]
+    assert found["limits"] == [(True, "1 limit, and none is exceeded")]
     assert found["store"] == [(True, f"{paused.as_uri()} is there, and this user may move what lies in it")]
     assert found["experiments"] == [(True, "1 experiment, and the views show all that was recorded")]
 
 
 def test_an_experiment_above_its_limit_is_no_fault(run: Run, paused: Path) -> None:
     assert paused.is_dir()
-    assert checks(run, 0)["limits"] == [(True, "1 experiment is above its limit; see: ckpt-quota plan")]
+    assert checks(run, 0)["limits"] == [(True, "exceeded: experiments; see: ckpt-quota limit list, ckpt-quota plan")]
     shown = run("doctor").out
     assert "above their limit " not in shown
     assert " yes " not in shown

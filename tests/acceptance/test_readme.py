@@ -99,10 +99,13 @@ def test_errors_that_it_names_are_there_and_all_are_named() -> None:
 
 
 def test_commands_that_it_names_are_there() -> None:
-    text = README.read_text() + (README.parent / "docs" / "operations.md").read_text()
+    pages = [README, README.parent / "docs" / "operations.md", README.parent / "docs" / "limits.md"]
+    text = "".join(page.read_text() for page in pages)
     app = get_command(cli)
     assert isinstance(app, TyperGroup)
-    for path in sorted(set(re.findall(r"ckpt-quota ((?:db|store|limit|experiment|audit) [a-z-]+|[a-z]+)", text))):
+    for path in sorted(
+        set(re.findall(r"ckpt-quota ((?:db|store|limit|reserve|experiment|audit) [a-z-]+|[a-z]+)", text))
+    ):
         words = path.split()
         found = app.commands[words[0]]
         if len(words) > 1:

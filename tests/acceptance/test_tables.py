@@ -14,7 +14,7 @@ import pytest
 import quota
 from acceptance.shells import in_terminal
 from quota.cli.tables import shown, small
-from quota.domain.plan import plan_experiment
+from quota.domain.planning import plan_experiment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +102,7 @@ def table(folder: Path, *arguments: str) -> tuple[list[str], str]:
         (["experiment", "show", "resnet-asha"], ["trial", "status", "state", "size", "resource", "pinned", "uri"]),
         (["plan"], ["experiment", "trial", "level", "rank", "p resume", "loss", "size", "uri"]),
         (["evictions"], ["trial", "outcome", "uri", "decision"]),
+        (["limit", "list"], ["scope", "counts", "used", "limit", "exceeded", "most of it"]),
     ],
 )
 def test_a_table_fits_into_a_usual_terminal(
@@ -127,10 +128,12 @@ def test_what_is_hardly_anything_is_said_to_be_that(run: Run, paused: Path, monk
     assert "  <0.0001  " in run("plan").out
 
 
-def _unlikely(plan: Callable[..., Plan]) -> Callable[..., Plan]:
-    def planned(*arguments: object) -> Plan:
-        made = plan(*arguments)
-        return replace(made, evictions=tuple(replace(one, score=1e-9) for one in made.evictions))
+def _unlikely(plan: Callable[..., list[Plan]]) -> Callable[..., list[Plan]]:
+    def planned(*arguments: object) -> list[Plan]:
+        return [
+            replace(made, evictions=tuple(replace(one, score=1e-9, cost_seconds=1e-9) for one in made.evictions))
+            for made in plan(*arguments)
+        ]
 
     return planned
 
