@@ -186,7 +186,7 @@ def test_what_was_superseded_comes_back_for_a_running_trial_whose_later_one_is_g
     assert promised == LoadableCheckpoint(uri_of("7", "-a"), 1)
     sweeps.limit("experiments", 1, 1)
     sweeps.sweep(AT_ONCE)
-    assert sweeps.store.contents(promised.uri) is not None
+    assert sweeps.store.contents(uri_of("7", "-a")) is not None
     sweeps.check_settled()
 
 
