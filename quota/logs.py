@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from time import gmtime
 from typing import Literal, TextIO
+
+_TIME = "%Y-%m-%dT%H:%M:%S"
+_MILLISECONDS = "%s.%03dZ"
+"""Times are UTC, as those of the log and of the schedules are, so that the messages of hosts in two zones merge."""
 
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
 _FIELDS = "%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -23,10 +28,13 @@ def configure(form: Literal["text", "json"], level: str) -> None:
 
         handler = _JsonLines(sys.stderr)
         names = {"asctime": "time", "levelname": "level", "name": "logger"}
-        handler.setFormatter(JsonFormatter(_FIELDS, rename_fields=names))
+        formatter: logging.Formatter = JsonFormatter(_FIELDS, rename_fields=names)
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(_TEXT))
+        formatter = logging.Formatter(_TEXT)
+    formatter.converter = gmtime
+    formatter.default_time_format, formatter.default_msec_format = _TIME, _MILLISECONDS
+    handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     for name in ("quota", "quota_local", "quota_s3"):
         logging.getLogger(name).setLevel(level.upper())

@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import typer
@@ -15,8 +16,6 @@ from quota.cli.session import DatabaseOption, JsonOption, print_json
 from quota.cli.tables import counted, duration_text, print_table
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from quota.bootstrap import Services
     from quota.domain.deployment import DeploymentState, Store
     from quota.eventlog.heartbeats import Heartbeat
@@ -28,6 +27,15 @@ _OUTSIDE = """
     WHERE state = 'stored' AND store IS NULL AND trial_status IN ('running', 'paused')
     ORDER BY uri LIMIT 3
 """
+_REFUSED = """
+    SELECT failed_at FROM checkpoints WHERE state = 'stored' AND failures > 0
+    UNION ALL
+    SELECT failed_at FROM decisions WHERE outcome IN ('claimed', 'trashed', 'purging') AND failures > 0
+"""
+_LAST_SWEEP = "SELECT max(started_at) AS started_at FROM sweep_history"
+_LATELY = timedelta(days=2)
+"""What a store refused is tried again once a day at least; if that has not happened since, nobody wants it any more."""
+_LONG_AGO = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,7 @@ def _opened(settings: Settings) -> Iterator[_Check]:
         yield from _asked("daemon", lambda: map(_daemon, opened.heartbeats.look()))
         yield from _asked("experiments", lambda: _experiments(opened))
         yield from _asked("deployment", lambda: _deployment(opened, opened.administration.look()))
+        yield from _asked("refusals", lambda: _refusals(opened))
         yield from _asked("checkpoints", lambda: _outside(opened))
 
 
@@ -146,7 +155,7 @@ def _sweeps(services: Services, unfinished: int) -> str:
         holding = services.leases.look(connection, SWEEP_LEASE)
     killed = unfinished - (holding is not None)
     now = "none runs now" if holding is None else f"{holding.holder} sweeps since {holding.acquired_at:%H:%M:%S} UTC"
-    return f"{now}; {killed} were killed before they ended" if killed > 0 else now
+    return f"{now}; {counted(killed, 'earlier one')} killed before the end" if killed > 0 else now
 
 
 def _store(services: Services, store: Store) -> _Check:
@@ -177,7 +186,7 @@ def _experiments(services: Services) -> Iterator[_Check]:
 
 
 def _limits(services: Services, deployment: DeploymentState) -> _Check:
-    """Look at the limits. That one is exceeded is no fault: the next sweep sees to it."""
+    """Look at the limits. That one is exceeded is no fault as long as somebody sweeps: the next sweep sees to it."""
     if not deployment.limits:
         return _bad("limits", "none, so nothing is ever evicted; set one: ckpt-quota limit set --checkpoints N")
     uses = services.limit_uses.limits()
@@ -187,7 +196,28 @@ def _limits(services: Services, deployment: DeploymentState) -> _Check:
     above = [use.limit.scope for use in uses if use.is_exceeded]
     if not above:
         return _good("limits", f"{counted(len(uses), 'limit')}, and none is exceeded")
-    return _good("limits", f"exceeded: {', '.join(above)}; see: ckpt-quota limit list, ckpt-quota plan")
+    said = f"exceeded: {', '.join(above)}"
+    set_at = min(use.limit.set_at for use in uses if use.is_exceeded)
+    swept_at = _moment(services.queries.ask(_LAST_SWEEP)[0]["started_at"])
+    if max(set_at, swept_at or set_at) + _LONG_AGO < datetime.now(UTC) and not services.heartbeats.look():
+        since = "ever" if swept_at is None else f"since {swept_at:%Y-%m-%d %H:%M:%S} UTC"
+        advice = "does cron run ckpt-quota sweep? What keeps checkpoints from going is shown by: ckpt-quota plan"
+        return _bad("limits", f"{said}, no daemon runs, and no sweep has evicted anything {since}; {advice}")
+    return _good("limits", f"{said}; see: ckpt-quota limit list, ckpt-quota plan")
+
+
+def _refusals(services: Services) -> Iterator[_Check]:
+    """Look for what stores have refused lately, and will be asked for again."""
+    times = [_moment(row["failed_at"]) for row in services.queries.ask(_REFUSED)]
+    found = sum(time is not None and time + _LATELY > datetime.now(UTC) for time in times)
+    if found:
+        advice = "see: ckpt-quota evictions --outcome failed, and the last sweep's answer"
+        yield _bad("refusals", f"stores refuse to move or to delete {counted(found, 'checkpoint')}; {advice}")
+
+
+def _moment(value: object) -> datetime | None:
+    """Read a time as either database gives it."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value if isinstance(value, datetime) else None
 
 
 def _outside(services: Services) -> Iterator[_Check]:

@@ -58,7 +58,7 @@ class Running:
     def said_at(self, part: str) -> list[datetime]:
         """Return when it was heard to say something with `part` in it."""
         times = [said["time"] for said in self.said if part in said["message"]]
-        return [datetime.strptime(time, "%Y-%m-%d %H:%M:%S,%f").replace(tzinfo=UTC) for time in times]
+        return [datetime.strptime(time, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC) for time in times]
 
     def tell(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

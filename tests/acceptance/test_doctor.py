@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +59,40 @@ def test_an_experiment_above_its_limit_is_no_fault(run: Run, paused: Path) -> No
     shown = run("doctor").out
     assert "above their limit " not in shown
     assert " yes " not in shown
+
+
+def change(statement: str, *values: object) -> None:
+    with closing(sqlite3.connect("quota.db")) as database, database:
+        database.execute(statement, values)
+
+
+def text_of(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def test_that_nobody_sweeps_any_more_is_a_fault_once_a_limit_is_exceeded(run: Run, paused: Path) -> None:
+    assert paused.is_dir()
+    assert checks(run, 0)["limits"][0][0]
+    change("UPDATE limits SET set_at = ?", text_of(datetime.now(UTC) - timedelta(days=1, minutes=1)))
+    ((is_well, detail),) = checks(run, 1)["limits"]
+    assert not is_well
+    assert "no daemon runs, and no sweep has evicted anything ever; does cron run ckpt-quota sweep?" in detail
+    with services("sqlite:///quota.db", "me@here") as opened:
+        opened.heartbeats.begin(new_id(), "1.0", BEAT_EVERY)
+        assert checks(run, 0)["limits"][0][0]
+
+
+def test_what_a_store_refuses_is_a_fault_for_as_long_as_it_is_tried_again(run: Run, paused: Path) -> None:
+    assert run("plan").code == 0
+    assert "refusals" not in checks(run, 0)
+    refused = "UPDATE checkpoints SET failures = 1, failed_at = ? WHERE trial_id = '2'"
+    change(refused, text_of(datetime.now(UTC)))
+    ((is_well, detail),) = checks(run, 1)["refusals"]
+    assert not is_well
+    assert detail.startswith("stores refuse to move or to delete 1 checkpoint; see: ckpt-quota evictions")
+    change(refused, text_of(datetime.now(UTC) - timedelta(days=3)))
+    assert "refusals" not in checks(run, 0)
+    assert paused.is_dir()
 
 
 def test_schedules_are_looked_at(run: Run, paused: Path, monkeypatch: pytest.MonkeyPatch) -> None:
