@@ -67,7 +67,7 @@ def test_a_large_dear_item_is_left_where_a_small_one_suffices() -> None:
 
 def test_some_items_cost_little_more_than_the_best_choice() -> None:
     excess = []
-    for seed in range(200):
+    for seed in range(60):
         random = np.random.default_rng(seed)
         costs, sizes = random.exponential(10, 16), random.integers(1, 100, 16)
         needed = int(sizes.sum() * random.uniform(0.05, 0.95))
