@@ -31,20 +31,21 @@ BY_LEVEL = """
 QUERIES = (
     (
         "What was evicted from each rung, and how sure was that?",
-        """SELECT level, count(*) AS evicted, round(avg(resume_probability), 4) AS mean_p_resume,
-       round(sum(score), 3) AS expected_loss
+        """SELECT level, count(*) AS evicted, round(CAST(avg(resume_probability) AS NUMERIC), 4) AS mean_p_resume,
+       round(CAST(sum(score) AS NUMERIC), 3) AS expected_loss
 FROM eviction_history GROUP BY level ORDER BY level;""",
     ),
     (
         "Which evictions were the hardest, and on what did they rest?",
         """SELECT trial_id, level, rank || ' of ' || rung_length AS rank,
        estimator_ones || '/' || estimator_total AS data,
-       round(p_better, 3) AS p_better, round(resume_probability, 4) AS p_resume, round(score, 4) AS score
+       round(CAST(p_better AS NUMERIC), 3) AS p_better,
+       round(CAST(resume_probability AS NUMERIC), 4) AS p_resume, round(CAST(score AS NUMERIC), 4) AS score
 FROM eviction_history ORDER BY score DESC LIMIT 5;""",
     ),
     (
         "What happened to trial 9?",
-        """SELECT position, type, resource, level, round(metric, 3) AS metric, size_bytes
+        """SELECT position, type, resource, level, round(CAST(metric AS NUMERIC), 3) AS metric, size_bytes
 FROM trial_history WHERE trial_id = '9' ORDER BY position;""",
     ),
 )
