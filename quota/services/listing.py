@@ -191,7 +191,7 @@ class Lister:
         places = [place for place, one in enumerate(own) if one.uri == candidate.uri]
         later = successor(own[places[0]], own[places[0] + 1 :]) if places else None
         if later is not None and self._successors.is_gone(later.uri, later.size_bytes):
-            reason = f"its trial's later {later.uri} is not whole at its place, so this one may be the last"
+            reason = f"its trial's checkpoint {later.uri} is later, and not whole at its place: this may be the last"
             raise PathRefused("checkpoint", "uri", candidate.uri, reason)
 
 

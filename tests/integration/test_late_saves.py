@@ -110,7 +110,7 @@ def test_a_save_that_comes_late_is_kept_where_the_later_one_is_gone(with_a_late_
     sweeps = with_a_late_one
     sweeps.store.remove_checkpoint(uri_of("7", "-b"))
     report = sweeps.sweep(AT_ONCE)
-    assert f"its trial's later checkpoint {uri_of('7', '-b')} is not at its place" in report.tally.errors[0]
+    assert f"its trial's checkpoint {uri_of('7', '-b')} is later, and not whole at its place" in report.tally.errors[0]
     assert sweeps.services.recorder.promised_checkpoint("x", "7") == LoadableCheckpoint(uri_of("7", "-a"), 1)
     sweeps.check_settled()
 
