@@ -36,11 +36,14 @@ MANIFESTS = st.lists(st.builds(ManifestEntry, path=IDS, size_bytes=st.integers(0
 )
 PARAMETERS = st.builds(
     PolicyParameters,
-    policy=st.sampled_from(["syne-tune", "by_level"]),
+    policy=st.sampled_from(["syne-tune", "expected-cost", "by_level"]),
     approx_steps=st.integers(1, 1_000),
     prior_mean=FRACTIONS,
     prior_size=st.floats(0.1, 1e6),
     min_data_at_rung=st.integers(0, 2**53),
+    keep_completed=st.integers(0, 2**53),
+    min_age_seconds=st.floats(0, 1e9),
+    finished_retention_seconds=st.floats(0, 1e9),
 )
 LEVELS = st.lists(NUMBERS.filter(lambda level: level < 2**53), min_size=1, max_size=5, unique=True).map(
     lambda levels: tuple(sorted(levels))
@@ -54,6 +57,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "config": st.dictionaries(IDS, st.none() | st.booleans() | st.integers(-(2**53), 2**53) | FINITE | IDS, max_size=3),
     "max_wallclock_seconds": st.none() | st.floats(0.1, 1e9),
     "scope": IDS.map("experiment:{}".format) | st.just("experiments"),
+    "arrivals_better": st.none() | st.lists(FRACTIONS, max_size=3).map(tuple),
     "exceeded": st.lists(IDS, max_size=3).map(tuple),
     "errors": st.lists(IDS, max_size=3).map(tuple),
     "high": st.integers(100, 200),
