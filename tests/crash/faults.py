@@ -13,6 +13,7 @@ import quota_local
 import quota_s3
 from crash.points import STORE_CALLS, SYSTEM_CALLS
 from quota.bootstrap import Services
+from quota.services.claiming import Claimer
 from quota.services.orphans import OrphanTrasher
 from quota.services.sweep_run import SweepRun
 
@@ -68,7 +69,7 @@ class Fault:
         self._watch_commits(services)
         for name, owner, attribute in (
             ("plan of the sweep", SweepRun, "plan"),
-            ("claim of the sweep", SweepRun, "_claim"),
+            ("claim of the sweep", Claimer, "claim"),
             ("claim of orphans", OrphanTrasher, "_claim"),
             ("comparison with the stores", services.reconciler, "reconcile"),
             ("rebuild", services.rebuilder, "rebuild"),
