@@ -182,15 +182,15 @@ def check(services: Services, report: SweepReport, root: Path) -> None:
 
 
 def test_all_limits_hold_after_every_sweep_or_the_report_says_why_not(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Only what is decided matters here, not that it survives a power cut.
     monkeypatch.setattr("os.fsync", lambda _: None)
-    create_schema(database_url)
+    create_schema(sqlite_url)
     clock, root = HandClock(), tmp_path / "disk"
     root.mkdir()
     purged, scopes = 0, set[str]()
-    with services_over(database_url, clock, open_store) as services:
+    with services_over(sqlite_url, clock, open_store) as services:
         services.administration.add_store(as_uri(root))
         for limit in LIMITS:
             services.administration.set_limit(limit)
