@@ -9,7 +9,7 @@ from quota.domain.events import EvictionDecided
 from quota.domain.experiment import ExperimentState
 from quota.domain.fold import fold_experiment
 from quota.domain.keeping import Rules
-from quota.domain.policies import candidates, in_order_of_eviction
+from quota.domain.policies import candidates, order_key
 from quota.domain.scopes import Scope
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from quota.bootstrap import Services
-    from quota.domain.events import RecordedEvent
+    from quota.domain.events import PolicyParameters, RecordedEvent
     from quota.domain.policies import Candidate
 
 INPUTS = (
@@ -90,6 +90,13 @@ def _position(one: tuple[RecordedEvent, EvictionDecided]) -> int:
 
 _NO_SECONDS = 1.0
 """What stands for the seconds of a unit of resource where a decision has none: its cost is not compared then."""
+
+
+def in_order_of_eviction(
+    scored: Sequence[Candidate], parameters: PolicyParameters, experiment_id: str
+) -> list[Candidate]:
+    """Sort candidates of one experiment so that the one to be missed least comes first."""
+    return sorted(scored, key=lambda candidate: order_key(candidate, parameters, experiment_id))
 
 
 def _ordered(state: ExperimentState, decided: EvictionDecided, now: datetime) -> list[Candidate]:

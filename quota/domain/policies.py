@@ -270,22 +270,12 @@ def _estimator_for(
     return "overall", state.estimators[OVERALL]
 
 
-def in_order_of_eviction(
-    scored: Sequence[Candidate], parameters: PolicyParameters, experiment_id: str
-) -> list[Candidate]:
-    """Sort candidates of one experiment so that the one to be missed least comes first.
-
-    The sort is stable: equals stay in the order of `candidates`. By `expected-cost` the worse one of equals goes first,
-    since where there is no time for either, time may have been reckoned too short.
-    """
-    return sorted(scored, key=lambda candidate: order_key(candidate, parameters, experiment_id))
-
-
 def order_key(candidate: Candidate, parameters: PolicyParameters, experiment_id: str) -> tuple[float, ...]:
     """Return what candidates, of whatever experiments, are sorted by: the one to be missed least comes first.
 
-    Those that no trial would load come before all others. Costs are compared in seconds, and within one experiment that
-    is the order of the scores.
+    Those that no trial would load come before all others. Scores are compared in seconds, and within one experiment
+    that is the order of the scores. By `expected-cost` the worse one of equals goes first, since where there is no time
+    for either, time may have been reckoned too short. All other equals stay in the order of `candidates`.
     """
     if not candidate.is_needed:
         return (0.0,)

@@ -93,8 +93,7 @@ class SweepRun:
                 break
             rounds -= all(self._carry_out_part(part) for part in parts)
         for plan in self._plan_shared(experiment_ids, chosen):
-            is_cut_short = self.report.is_capped or self.should_stop()
-            if plan.shortfall or (is_cut_short and plan.target.is_exceeded_without(0)):
+            if self._is_to_be_told_of(plan):
                 self.report.note_shared_excess(plan.limit.scope, plan.kept)
 
     def _carry_out_part(self, part: Plan) -> bool:
@@ -238,7 +237,13 @@ class SweepRun:
         with self.streams.locked(experiment_id) as locked:
             plans = self._whole_plans(locked)
         for plan in plans:
-            # What can still go will, with the next sweep: to be told of is what cannot, and what this one might not do.
-            is_cut_short = self.report.is_capped or self.should_stop()
-            if plan.shortfall or (is_cut_short and plan.target.is_exceeded_without(0)):
+            if self._is_to_be_told_of(plan):
                 self.report.note_excess(experiment_id, plan.kept)
+
+    def _is_to_be_told_of(self, plan: Plan | SharedPlan) -> bool:
+        """Tell whether a limit that is left exceeded is more than the next sweep's affair.
+
+        What can still go will, with the next sweep: to be told of is what cannot, and what this one might not do.
+        """
+        is_cut_short = self.report.is_capped or self.should_stop()
+        return plan.shortfall > 0 or (is_cut_short and plan.target.is_exceeded_without(0))

@@ -13,7 +13,8 @@ from quota.domain.expected_cost import place_values
 from quota.domain.first_passage import Passages
 from quota.domain.keeping import Rules
 from quota.domain.next_arrivals import PRIOR_SIZE, PRIOR_SPREAD, next_arrivals
-from quota.domain.policies import Candidate, candidates, in_order_of_eviction
+from quota.domain.policies import Candidate, candidates
+from recomputing import in_order_of_eviction
 
 EXPECTED_COST = PolicyParameters(policy="expected-cost")
 

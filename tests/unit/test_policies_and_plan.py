@@ -17,9 +17,10 @@ from quota.domain.keeping import Rules
 from quota.domain.limits import EffectiveLimit, Limit
 from quota.domain.plan import Plan
 from quota.domain.planning import plan_experiment
-from quota.domain.policies import Candidate, in_order_of_eviction, time_ratio
+from quota.domain.policies import Candidate, time_ratio
 from quota.domain.policies import candidates as candidates_by
 from quota.domain.scopes import Scope
+from recomputing import in_order_of_eviction
 
 RANDOM_SEVEN = ["1-2", "3-2", "1-3", "1-1", "3-1"]
 """What seed 7 gave when it was first released: decisions in old logs must stay recomputable."""
