@@ -14,6 +14,7 @@ import typer
 from quota.cli.exit_codes import FAILED, USAGE
 from quota.cli.session import DatabaseOption, JsonOption, print_json
 from quota.cli.tables import counted, duration_text, print_table
+from quota.domain.identifiers import ORPHANS_STREAM
 
 if TYPE_CHECKING:
     from quota.bootstrap import Services
@@ -181,7 +182,7 @@ def _experiments(services: Services) -> Iterator[_Check]:
     for experiment_id, reason in untrusted.items():
         yield _bad("experiment", f"{experiment_id} is not up to date: {reason}")
     if not untrusted:
-        known = counted(len(services.queries.experiment_ids()), "experiment")
+        known = counted(len(set(services.queries.experiment_ids()) - {ORPHANS_STREAM}), "experiment")
         yield _good("experiments", f"{known}, and the views show all that was recorded")
 
 
@@ -198,7 +199,7 @@ def _limits(services: Services, deployment: DeploymentState) -> _Check:
         return _good("limits", f"{counted(len(uses), 'limit')}, and none is exceeded")
     said = f"exceeded: {', '.join(above)}"
     set_at = min(use.limit.set_at for use in uses if use.is_exceeded)
-    swept_at = _moment(services.queries.ask(_LAST_SWEEP)[0]["started_at"])
+    swept_at = services.queries.ask(_LAST_SWEEP)[0]["started_at"]
     if max(set_at, swept_at or set_at) + _LONG_AGO < datetime.now(UTC) and not services.heartbeats.look():
         since = "ever" if swept_at is None else f"since {swept_at:%Y-%m-%d %H:%M:%S} UTC"
         advice = "does cron run ckpt-quota sweep? What keeps checkpoints from going is shown by: ckpt-quota plan"
@@ -208,16 +209,11 @@ def _limits(services: Services, deployment: DeploymentState) -> _Check:
 
 def _refusals(services: Services) -> Iterator[_Check]:
     """Look for what stores have refused lately, and will be asked for again."""
-    times = [_moment(row["failed_at"]) for row in services.queries.ask(_REFUSED)]
+    times = [row["failed_at"] for row in services.queries.ask(_REFUSED)]
     found = sum(time is not None and time + _LATELY > datetime.now(UTC) for time in times)
     if found:
         advice = "see: ckpt-quota evictions --outcome failed, and the last sweep's answer"
         yield _bad("refusals", f"stores refuse to move or to delete {counted(found, 'checkpoint')}; {advice}")
-
-
-def _moment(value: object) -> datetime | None:
-    """Read a time as either database gives it."""
-    return datetime.fromisoformat(value) if isinstance(value, str) else value if isinstance(value, datetime) else None
 
 
 def _outside(services: Services) -> Iterator[_Check]:

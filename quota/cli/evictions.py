@@ -77,7 +77,7 @@ def evictions(
 
 def _row(row: Mapping[str, Any]) -> list[object]:
     return [
-        row["decided_at"][:19] if isinstance(row["decided_at"], str) else row["decided_at"],
+        row["decided_at"],
         row["experiment_id"],
         # The trial of an orphan stands for nobody.
         None if row["reason"] == "orphan" else row["trial_id"],

@@ -17,6 +17,7 @@ IdArgument = Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its id.")
 @app.command("list")
 def list_experiments(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """List all experiments with what they hold, and their limits."""
+    from quota.domain.identifiers import ORPHANS_STREAM
     from quota.services.querying import USAGE
 
     with opened(database) as (services, _):
@@ -25,6 +26,7 @@ def list_experiments(database: DatabaseOption = None, as_json: JsonOption = Fals
     if as_json:
         print_json(rows)
         return
+    orphaned = sum(row["trashed_bytes"] for row in rows if row["experiment_id"] == ORPHANS_STREAM)
     print_table(
         "Experiments",
         ["experiment", "running", "checkpoints", "limit", "exceeded", "stored", "in trash", "freed"],
@@ -40,10 +42,13 @@ def list_experiments(database: DatabaseOption = None, as_json: JsonOption = Fals
                 size_text(row["freed_bytes"]),
             ]
             for row in rows
+            if row["experiment_id"] != ORPHANS_STREAM
         ],
         "no experiments yet; record one with quota.connect() or `ckpt-quota ingest`",
         optional=["freed", "running", "in trash", "stored"],
     )
+    if orphaned:
+        typer.echo(f"{size_text(orphaned)} of orphans in the trash; see: ckpt-quota evictions -e {ORPHANS_STREAM}")
 
 
 @app.command()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quota.cli.exit_codes import FAILED, USAGE
-from quota.errors import BadInput, QuotaError, SettingsRefused
+from quota.errors import BadInput, IdentityRefused, NumberRefused, QuotaError, SettingsRefused, TimeRefused
 
 
 class Unfinished(QuotaError):
@@ -36,7 +36,10 @@ def described(error: QuotaError) -> dict[str, Any]:
 
 
 def exit_code(error: QuotaError) -> int:
-    """Return with which code a command ends by an error."""
-    if isinstance(error, Unfinished):
-        return exit_code(error.cause)
-    return USAGE if isinstance(error, SettingsRefused) else FAILED
+    """Return with which code a command ends by an error.
+
+    What can be used at no time is wrong usage; what the log, a disk or a bucket says no to by now has failed, and so
+    has what is read from a file.
+    """
+    is_misuse = isinstance(error, (IdentityRefused, NumberRefused, SettingsRefused, TimeRefused))
+    return USAGE if is_misuse else FAILED

@@ -56,7 +56,7 @@ def unpin(
     named = _scope(experiment_id, trial_id, uri, scope)
     if named is None:
         found = _change(experiment_id or "", trial_id or "", uri, database, pinned=False)
-        answer({"uri": found}, f"{found} may be evicted again", None, as_json=as_json)
+        answer({"uri": found}, f"{found} is no longer pinned", None, as_json=as_json)
         return
     with opened(database) as (services, _):
         services.administration.unpin_scope(named)

@@ -79,7 +79,7 @@ def _show_plans(planned: Planned) -> None:
             ]
             for scope, one, evictions in limits
         ],
-        "there are no limits yet; set one with: ckpt-quota limit set --checkpoints 10",
+        "no experiment has a limit yet; see: ckpt-quota limit list, ckpt-quota experiment list",
         optional=["low", "frees", "measure"],
     )
     for scope, one, _ in limits:
@@ -148,7 +148,8 @@ _REASONS: dict[str, str] = {
     "young": "{} younger than min_age",
     "retained": "{} kept since their experiment finished (finished_retention)",
     "reserved": "{} that a reserve keeps (see: ckpt-quota reserve list)",
-    "out_of_reach": "{} in no store, or in one that cannot be read (see: ckpt-quota store list, ckpt-quota doctor)",
+    "out_of_reach": "{} in no store (see: ckpt-quota store list)",
+    "out_of_order": "{} in stores that are out of order (see: ckpt-quota doctor)",
     "in_use": "{} that somebody has written to since it was saved",
     "linked": "{} linked with other checkpoints of their trials",
     "left": "{} that are left to the next sweep",

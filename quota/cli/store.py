@@ -15,15 +15,25 @@ app = typer.Typer(help="Say below which roots checkpoints may be deleted.", no_a
 
 RootArgument = Annotated[str, typer.Argument(metavar="ROOT", help="A directory, or a URI such as file:///scratch/hpo.")]
 
+_SLASHES = {"file": "///", "s3": "//"}
+
 
 def root_uri(root: str) -> str:
-    """Return the URI of a root, which may be given as a path."""
+    """Return the URI of a root, which may be given as a path.
+
+    Raises:
+        SettingsRefused: it was meant as a URI, and is none.
+    """
     from quota.domain.locations import file_location
+    from quota.errors import SettingsRefused
 
     if "://" in root:
         # A directory's URI has no final slash; what completes file names on a command line adds one.
         return root.rstrip("/") if root.startswith("file:///") and root != "file:///" else root
     path = Path(root)
+    scheme, _, rest = root.partition(":/")
+    if scheme in _SLASHES and rest and not path.exists():
+        raise SettingsRefused("root", "", root, f"a URI has more slashes; write {scheme}:{_SLASHES[scheme]}{rest}")
     # Links are kept as they are spelled, since checkpoints are spelled alike; only `..` means nothing in a URI.
     path = path.resolve() if ".." in path.parts else path.absolute()
     return file_location(os.fsencode(path)).uri

@@ -85,7 +85,7 @@ def sweep(
         print_json(_for_machines(report))
     elif not are_json():
         _answer(report, settings.trash_retention)
-    if report.tally.failed or report.untrusted:
+    if report.has_failed:
         raise typer.Exit(FAILED)
     if report.excesses:
         raise typer.Exit(EXCEEDED)
@@ -125,7 +125,7 @@ def _for_machines(report: SweepReport) -> dict[str, Any]:
 def _answer(report: SweepReport, retention: timedelta) -> None:
     tally = report.tally
     if report.sweep_id is not None:
-        kept = f" into the trash, which keeps them for {duration_text(retention)}" if retention else ""
+        kept = f" into the trash, which keeps them for up to {duration_text(retention)}" if retention else ""
         typer.echo(
             f"{tally.evicted} evicted{kept}; {tally.purged} purged, {size_text(tally.freed_bytes)} freed; "
             f"{tally.failed} failed, {tally.cancelled} cancelled"

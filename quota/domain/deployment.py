@@ -22,6 +22,7 @@ from quota.domain.events import (
     SweepFinished,
     SweepStarted,
 )
+from quota.domain.identifiers import ORPHANS_STREAM
 from quota.domain.limits import EffectiveLimit, Limit, Reserve, ScopePin, effective_limits, is_pinned_by_scope
 from quota.domain.locations import Location, parse_location
 from quota.domain.scopes import Scope
@@ -124,7 +125,9 @@ class DeploymentState:
         return tuple(pin.parsed_scope for pin in self.pins.values())
 
     def own_limits(self, experiment_id: str) -> list[EffectiveLimit]:
-        """Return the limits that hold for one experiment alone: its own, or those for each one."""
+        """Return the limits that hold for one experiment alone: its own, or those for each one. Orphans have none."""
+        if experiment_id == ORPHANS_STREAM:
+            return []
         scope = Scope.of_experiment(experiment_id)
         return [one for one in effective_limits(self.limits.values(), [experiment_id]) if one.scope == scope]
 

@@ -11,9 +11,9 @@ from quota.domain.experiment import ExperimentState
 from quota.domain.keeping import Rules, best_completed, ended_as, why_kept
 from quota.domain.scopes import Scope
 
-Obstacle = Literal["out_of_reach", "in_use", "linked"]
-"""Why a place cannot be evicted from: it lies in no store or in one that cannot be read, somebody writes to it, or
-it is linked with another checkpoint of its trial."""
+Obstacle = Literal["out_of_reach", "out_of_order", "in_use", "linked"]
+"""Why a place cannot be evicted from: it lies in no store, or in one that could not be opened or refused one thing
+after another; somebody writes to it; or it is linked with another checkpoint of its trial."""
 
 HeldBack = Literal[
     "running",
@@ -23,6 +23,7 @@ HeldBack = Literal[
     "retained",
     "reserved",
     "out_of_reach",
+    "out_of_order",
     "in_use",
     "linked",
     "refused",

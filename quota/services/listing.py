@@ -98,8 +98,10 @@ class Lister:
     def obstacle(self, uri: str) -> Obstacle | None:
         """Say what keeps a checkpoint from being evicted, as far as is known by now, or None."""
         root = self._stores.root_of(uri)
-        if root is None or root in self._stores.suspended:
+        if root is None:
             return "out_of_reach"
+        if root in self._stores.suspended:
+            return "out_of_order"
         if uri in self._in_use:
             return "in_use"
         return "linked" if uri in self._linked else None

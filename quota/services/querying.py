@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import TextClause, text
@@ -93,9 +94,12 @@ class Queries:
         return self._catching_up.as_far_as_possible(only=experiment_ids, should_stop=should_stop)
 
     def ask(self, query: str, **parameters: object) -> Answer:
-        """Run a query of this module."""
+        """Run a query of this module. Times come as such, in UTC, from either database."""
         with self._database.read() as connection:
-            return [dict(row) for row in connection.execute(_typed(query, parameters), parameters).mappings()]
+            rows = connection.execute(_typed(query, parameters), parameters).mappings()
+            return [
+                {name: _moment(value) if name.endswith("_at") else value for name, value in row.items()} for row in rows
+            ]
 
     def experiment(self, experiment_id: str) -> dict[str, Any]:
         """Return what an experiment adds up to.
@@ -142,6 +146,12 @@ class Queries:
 def named(text: str) -> str:
     """Return an id as a message can show it, though it may be none."""
     return text if text.isprintable() else ascii(text)
+
+
+def _moment(value: object) -> object:
+    """Return a time as one, which SQLite keeps as text."""
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found.astimezone(UTC) if isinstance(found, datetime) else found
 
 
 def _typed(query: str, parameters: Mapping[str, object]) -> TextClause:

@@ -75,6 +75,11 @@ class SweepReport:
         self.held_back[scope] = kept
 
     @property
+    def has_failed(self) -> bool:
+        """Whether somebody has to look into it: a store refused something, or an experiment contradicts itself."""
+        return bool(self.tally.errors or self.untrusted)
+
+    @property
     def excesses(self) -> list[tuple[str, str, Mapping[HeldBack, int]]]:
         """What holds more than it may: its name, what to call it, and what it holds by why that stays."""
         own = [(one, f"experiment {one}", self.held_back[one]) for one in self.exceeded]

@@ -190,7 +190,6 @@ class SweepRun:
     def finish(self) -> None:
         """Record the end, where there was anything to record."""
         tally = self.report.tally
-        tally.failed += len(self.stores.suspended)
         tally.errors.extend(self.stores.suspended.values())
         if self.report.sweep_id is None:
             return

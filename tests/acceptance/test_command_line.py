@@ -12,7 +12,7 @@ import pytest
 
 from acceptance.commands import Answer, Run
 
-SWEPT = "1 evicted into the trash, which keeps them for 1h; 0 purged, 0 B freed; 0 failed, 0 cancelled\n"
+SWEPT = "1 evicted into the trash, which keeps them for up to 1h; 0 purged, 0 B freed; 0 failed, 0 cancelled\n"
 
 
 def test_plan_and_dry_run_write_nothing(run: Run, paused: Path) -> None:
@@ -295,6 +295,18 @@ def test_orphans_are_moved_to_the_trash_and_restored(run: Run, paused: Path) -> 
     assert [row["outcome"] for row in run("evictions", "-e", "_orphans", "--json").data] == ["purged", "restored"]
     assert not orphan.exists()
     assert run("audit", "verify").code == 0
+
+
+def test_orphans_are_no_experiment(run: Run, paused: Path) -> None:
+    assert run("limit", "set", "--bytes", "1TB", "--scope", "deployment").code == 0
+    (paused / "lost").mkdir()
+    (paused / "lost" / "weights").write_bytes(b"l" * 70)
+    assert run("reconcile", "--trash-orphans", "--orphans-older-than", "0").code == 0
+    assert "experiment:_orphans" not in run("plan").out
+    listed = run("experiment", "list").out
+    assert "_orphans " not in listed
+    assert "70 B of orphans in the trash; see: ckpt-quota evictions -e _orphans\n" in listed
+    assert " 1 experiment, and the views show" in " ".join(run("doctor").out.split())
 
 
 def test_orphans_are_left_that_lie_beside_checkpoints(run: Run, paused: Path) -> None:

@@ -91,7 +91,7 @@ def test_quotas_for_three_teams(shell: Path, s3_server: S3Server, s3_buckets: di
     swept = subprocess.run(["ckpt-quota", "sweep"], capture_output=True, text=True, check=False)  # noqa: S607 - as cron
     assert (swept.returncode, swept.stdout) == (
         3,
-        "3 evicted into the trash, which keeps them for 1h; 3 purged, 3.0 kB freed; 0 failed, 0 cancelled\n",
+        "3 evicted into the trash, which keeps them for up to 1h; 3 purged, 3.0 kB freed; 0 failed, 0 cancelled\n",
     )
     assert {
         row["scope"]: row["used"] for row in json.loads(told("ckpt-quota limit list --json")) if row["exceeded"]
