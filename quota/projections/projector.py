@@ -18,14 +18,8 @@ from quota.eventlog.chain import GENESIS
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog, LockedStream
 from quota.projections.folding import fold_until, rows_read
-from quota.projections.storage import (
-    load_deployment,
-    load_experiment,
-    projected_position,
-    rebuilds_of,
-    store_deployment,
-    store_experiment,
-)
+from quota.projections.loading import load_deployment, load_experiment
+from quota.projections.storage import projected_position, rebuilds_of, store_deployment, store_experiment
 
 S = TypeVar("S", ExperimentState, DeploymentState)
 

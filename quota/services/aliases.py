@@ -16,8 +16,8 @@ from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, StoreError
 from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.ports import CheckpointReader
 from quota.projections.catching_up import CatchUp
+from quota.projections.loading import checkpoints_of
 from quota.projections.projector import Projector
-from quota.projections.storage import checkpoints_of
 from quota.projections.tables import checkpoints, projected_streams
 from quota.services.named_places import Name, NamedPlaces
 

@@ -14,7 +14,7 @@ from quota.errors import NotFound, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.catching_up import CatchUp
-from quota.projections.storage import checkpoints_of
+from quota.projections.loading import checkpoints_of
 
 Answer = list[dict[str, Any]]
 
