@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sortedcontainers import SortedList
@@ -49,18 +49,25 @@ def rank_value(mode: str, metric: float) -> float:
 class Rung:
     """The entries of one rung level. Each change costs O(log n) in their number, so does a rank.
 
-    Attributes:
+    Args:
         level: The rung's level, in units of resource.
         promotion_quantile: The fraction of its entries that may be promoted.
+        entries: Those that it has by now, of one trial each.
+
+    Attributes:
+        level: As given.
+        promotion_quantile: As given.
         entries: By trial; promoted ones included.
     """
 
-    def __init__(self, level: int, promotion_quantile: float) -> None:
+    def __init__(self, level: int, promotion_quantile: float, entries: Iterable[RungEntry] = ()) -> None:
         self.level = level
         self.promotion_quantile = promotion_quantile
-        self.entries: dict[str, RungEntry] = {}
-        self._order: SortedList[OrderKey] = SortedList()
-        self._compared: SortedList[OrderKey] = SortedList()
+        self.entries: dict[str, RungEntry] = {entry.trial_id: entry for entry in entries}
+        self._order: SortedList[OrderKey] = SortedList(entry.key for entry in self.entries.values())
+        self._compared: SortedList[OrderKey] = SortedList(
+            entry.key for entry in self.entries.values() if entry.has_checkpoint
+        )
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -123,3 +130,34 @@ class Rung:
         """Yield (rank, entry) of the trials paused here with a checkpoint, best first."""
         for key in self._compared:
             yield int(self._order.index(key)) + 1, self.entries[key[2]]
+
+
+class RankedRung(Rung):
+    """A rung to plan by: of its entries no more than the candidates are at hand, and nothing is placed in it.
+
+    Args:
+        level: The rung's level, in units of resource.
+        promotion_quantile: The fraction of its entries that may be promoted.
+        length: How many entries it has.
+        ranked: Rank, rank of the best equal, and entry of its candidates, best first.
+    """
+
+    def __init__(
+        self, level: int, promotion_quantile: float, length: int, ranked: Sequence[tuple[int, int, RungEntry]]
+    ) -> None:
+        super().__init__(level, promotion_quantile)
+        self._length = length
+        self._ranked = ranked
+        self._equals = {entry.trial_id: rank_of_equals for _, rank_of_equals, entry in ranked}
+
+    def __len__(self) -> int:
+        return self._length
+
+    def rank_of_equals(self, trial_id: str) -> int:
+        """Return the rank of the best entry that the trial's equals; its own where there is no other."""
+        return self._equals[trial_id]
+
+    def candidates(self) -> Iterator[tuple[int, RungEntry]]:
+        """Yield (rank, entry) of the trials paused here with a checkpoint, best first."""
+        for rank, _, entry in self._ranked:
+            yield rank, entry

@@ -7,10 +7,13 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
-from sqlalchemy import Connection, select
+import numpy as np
+from sqlalchemy import ColumnElement, Connection, Table, or_, select
 
 from quota.domain.deployment import DeploymentState, Store, Sweep
 from quota.domain.events import EvictionDecided, PolicyParameters, RecordedEvent
@@ -25,11 +28,11 @@ from quota.domain.experiment import (
     Trial,
     Usage,
 )
-from quota.domain.fold.accounting import note_derived
+from quota.domain.fold.accounting import note_derived, note_holding
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.limits import Limit, Reserve, ScopePin
 from quota.domain.order import in_order
-from quota.domain.rung import Rung, RungEntry
+from quota.domain.rung import RankedRung, Rung, RungEntry
 from quota.errors import ProjectionDiverged
 from quota.eventlog.log import EventLog
 from quota.projections.storage import projected_position
@@ -50,59 +53,152 @@ from quota.projections.tables import (
     usage,
 )
 
+R = TypeVar("R", Checkpoint, Experiment, Trial, Usage)
 
-def _rows(connection: Connection, table: Table, experiment_id: str) -> list[RowValues]:
-    query = select(table).where(table.c.experiment_id == experiment_id)
-    found = []
-    for row in connection.execute(query).mappings():
-        values = dict(row)
-        del values["experiment_id"]
-        found.append(values)
-    return found
+Detail = Literal["holdings", "candidates", "entries"]
+"""How much of an experiment planning asks for: what it holds; what may be evicted too, with its rank; or all entries of
+its rungs besides."""
+
+_ENTRY = rung_entries.c
+
+
+def _records(
+    connection: Connection, kind: type[R], table: Table, experiment_id: str, *conditions: ColumnElement[bool]
+) -> list[R]:
+    """Return rows as records, whose fields are named as the columns are."""
+    query = select(*(table.c[one.name] for one in fields(kind)))
+    rows = connection.execute(query.where(table.c.experiment_id == experiment_id, *conditions))
+    return [kind(*row) for row in rows]
 
 
 def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -> ExperimentState:
     """Load an experiment's state, as far as its rows reflect the stream."""
-    state = ExperimentState(experiment_id, position=projected_position(connection, experiment_id))
-    for values in _rows(connection, experiments, experiment_id):
-        state.experiment = Experiment(**values | {"labels": json.loads(values["labels"])})
-    for values in _rows(connection, usage, experiment_id):
-        state.usage = Usage(**values)
-    for values in sorted(_rows(connection, rungs, experiment_id), key=lambda row: row["level"]):
-        state.rungs[values["level"]] = Rung(values["level"], values["promotion_quantile"])
-    for values in _rows(connection, rung_entries, experiment_id):
-        if values["metric"] is None:
-            values["metric"] = math.nan
-        rung = state.rungs[values.pop("level")]
-        rung.place(RungEntry(**values))
-    _load_counts(connection, state)
-    for values in _rows(connection, trials, experiment_id):
-        if values["metric"] is None and values["resource"] is not None:
-            values["metric"] = math.nan
-        state.trials[values["trial_id"]] = Trial(**values)
-    _load_checkpoints(connection, log, state)
+    state = _begun(connection, experiment_id)
+    _load_entries(connection, state)
+    _load_trials(connection, state)
+    _load_checkpoints(connection, state)
+    _load_decisions(connection, log, state)
     for trial in state.trials.values():
         note_derived(state, trial)
     state.touched = Touched()
     return state
 
 
-def _load_counts(connection: Connection, state: ExperimentState) -> None:
-    for values in _rows(connection, estimators, state.experiment_id):
-        level = values.pop("level")
-        state.estimators[level] = Estimator(**values)
-    for values in _rows(connection, paces, state.experiment_id):
-        state.pace.reports[values["bin"]] = values["reports"]
+def load_live(connection: Connection, log: EventLog, experiment_id: str, detail: Detail) -> ExperimentState:
+    """Load what planning asks of an experiment, as far as its rows reflect the stream; nothing is folded into that.
+
+    Trials that hold nothing and neither run nor have completed are left out, and so are their checkpoints. Of rungs
+    there are no more than the entries that are asked for.
+    """
+    state = _begun(connection, experiment_id)
+    match detail:
+        case "holdings":
+            pass
+        case "candidates":
+            _load_candidates(connection, state)
+        case "entries":
+            _load_entries(connection, state)
+    opened = select(decisions.c.trial_id).where(
+        decisions.c.experiment_id == experiment_id, decisions.c.outcome.in_(OPEN_OUTCOMES)
+    )
+    holds = or_(trials.c.stored_checkpoints > 0, trials.c.trial_id.in_(opened))
+    _load_trials(connection, state, or_(holds, trials.c.status.in_(["running", "completed"])))
+    holding = select(trials.c.trial_id).where(trials.c.experiment_id == experiment_id, holds)
+    _load_checkpoints(connection, state, or_(checkpoints.c.trial_id.in_(holding), checkpoints.c.trial_id.in_(opened)))
+    _load_decisions(connection, log, state)
+    for trial in state.trials.values():
+        note_holding(state, trial)
+    return state
 
 
-def _load_checkpoints(connection: Connection, log: EventLog, state: ExperimentState) -> None:
-    loaded = [Checkpoint(**values) for values in _rows(connection, checkpoints, state.experiment_id)]
+def _begun(connection: Connection, experiment_id: str) -> ExperimentState:
+    """Load what there is one of, or a few."""
+    state = ExperimentState(experiment_id, position=projected_position(connection, experiment_id))
+    for experiment in _records(connection, Experiment, experiments, experiment_id):
+        experiment.labels = json.loads(cast("str", experiment.labels))
+        state.experiment = experiment
+    for found in _records(connection, Usage, usage, experiment_id):
+        state.usage = found
+    query = select(estimators.c.level, estimators.c.ones, estimators.c.total)
+    for level, ones, total in connection.execute(query.where(estimators.c.experiment_id == experiment_id)):
+        state.estimators[level] = Estimator(ones, total)
+    counts = select(paces.c.bin, paces.c.reports).where(paces.c.experiment_id == experiment_id)
+    for number, reports in connection.execute(counts):
+        state.pace.reports[number] = reports
+    return state
+
+
+def _rungs(connection: Connection, experiment_id: str) -> list[tuple[int, float, int]]:
+    query = select(rungs.c.level, rungs.c.promotion_quantile, rungs.c.length)
+    query = query.where(rungs.c.experiment_id == experiment_id).order_by(rungs.c.level)
+    return [(level, quantile, length) for level, quantile, length in connection.execute(query)]
+
+
+def _load_entries(connection: Connection, state: ExperimentState) -> None:
+    by_level: dict[int, list[RungEntry]] = defaultdict(list)
+    query = select(_ENTRY.level, *(_ENTRY[one.name] for one in fields(RungEntry)))
+    for level, *values in connection.execute(query.where(_ENTRY.experiment_id == state.experiment_id)):
+        by_level[level].append(_entry(*values))
+    for level, quantile, _ in _rungs(connection, state.experiment_id):
+        state.rungs[level] = Rung(level, quantile, by_level[level])
+
+
+def _load_candidates(connection: Connection, state: ExperimentState) -> None:
+    """Load the entries that may be evicted, and of the others what ranks them."""
+    by_level: dict[int, list[RungEntry]] = defaultdict(list)
+    query = select(_ENTRY.level, *(_ENTRY[one.name] for one in fields(RungEntry)))
+    for level, *values in connection.execute(
+        query.where(_ENTRY.experiment_id == state.experiment_id, _ENTRY.has_checkpoint)
+    ):
+        by_level[level].append(_entry(*values))
+    for level, quantile, length in _rungs(connection, state.experiment_id):
+        entries = by_level[level]
+        ranks = _ranks(connection, state.experiment_id, level, entries) if entries else []
+        state.rungs[level] = RankedRung(level, quantile, length, ranks)
+
+
+def _ranks(
+    connection: Connection, experiment_id: str, level: int, entries: Sequence[RungEntry]
+) -> list[tuple[int, int, RungEntry]]:
+    """Return entries, best first, with their ranks and those of their best equals among all of a rung."""
+    query = select(_ENTRY.rank_value, _ENTRY.placed_position)
+    rows = connection.execute(query.where(_ENTRY.experiment_id == experiment_id, _ENTRY.level == level)).all()
+    # Positions are far below what a float holds exactly.
+    values, positions = np.fromiter(chain.from_iterable(rows), np.float64).reshape(-1, 2).T
+    order = np.lexsort((positions, values))
+    values, positions = values[order], positions[order]
+    wanted = np.array([entry.rank_value for entry in entries])
+    starts, ends = np.searchsorted(values, wanted, "left"), np.searchsorted(values, wanted, "right")
+    ranked = []
+    for entry, start, end in zip(entries, starts.tolist(), ends.tolist(), strict=True):
+        # No two entries are placed by one event.
+        among_equals = int(np.searchsorted(positions[start:end], entry.placed_position))
+        ranked.append((start + among_equals + 1, start + 1, entry))
+    return sorted(ranked, key=itemgetter(0))
+
+
+def _entry(trial_id: str, metric: float | None, *rest: Any) -> RungEntry:  # noqa: ANN401 - the columns' values
+    return RungEntry(trial_id, math.nan if metric is None else metric, *rest)
+
+
+def _load_trials(connection: Connection, state: ExperimentState, *conditions: ColumnElement[bool]) -> None:
+    for trial in _records(connection, Trial, trials, state.experiment_id, *conditions):
+        if trial.metric is None and trial.resource is not None:
+            trial.metric = math.nan
+        state.trials[trial.trial_id] = trial
+
+
+def _load_checkpoints(connection: Connection, state: ExperimentState, *conditions: ColumnElement[bool]) -> None:
+    loaded = _records(connection, Checkpoint, checkpoints, state.experiment_id, *conditions)
     by_trial: dict[str, list[Checkpoint]] = defaultdict(list)
     for checkpoint in sorted(loaded, key=lambda one: one.saved_position):
         state.checkpoints[checkpoint.uri] = checkpoint
         by_trial[checkpoint.trial_id].append(checkpoint)
     for trial_id, own in by_trial.items():
         state.trial_uris[trial_id] = [checkpoint.uri for checkpoint in in_order(own)]
+
+
+def _load_decisions(connection: Connection, log: EventLog, state: ExperimentState) -> None:
     query = select(decisions).where(
         decisions.c.experiment_id == state.experiment_id, decisions.c.outcome.in_(OPEN_OUTCOMES)
     )

@@ -18,7 +18,7 @@ from quota.eventlog.chain import GENESIS
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog, LockedStream
 from quota.projections.folding import fold_until, rows_read
-from quota.projections.loading import load_deployment, load_experiment
+from quota.projections.loading import Detail, load_deployment, load_experiment, load_live
 from quota.projections.storage import projected_position, rebuilds_of, store_deployment, store_experiment
 
 S = TypeVar("S", ExperimentState, DeploymentState)
@@ -97,6 +97,16 @@ class Projector:
         state = self._loaded(connection, experiment_id)
         fold_until(self._log, connection, state, self._log.position(connection, experiment_id))
         return state
+
+    def glance(self, connection: Connection, experiment_id: str, detail: Detail) -> ExperimentState:
+        """Return what planning asks of an experiment, as of the connection's snapshot; nothing is folded into it.
+
+        Where the rows reflect the whole stream that costs as much as is held, hardly as much as there ever was.
+        """
+        if projected_position(connection, experiment_id) != self._log.position(connection, experiment_id):
+            return self.look(connection, experiment_id)
+        with rows_read(experiment_id):
+            return load_live(connection, self._log, experiment_id, detail)
 
     def held_deployment(self, connection: Connection) -> DeploymentState:
         """Return the deployment's state, which nobody changes before the connection's transaction ends.

@@ -14,7 +14,6 @@ from folding import Story
 from quota.domain.events import NewEvent
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
-from quota.eventlog.log import Prepared
 from quota.projections import projector
 from quota.projections.tables import (
     EXPERIMENT_TABLES,
@@ -28,6 +27,7 @@ from quota.projections.tables import (
 )
 from quota.testing.memory_store import MemoryStore
 from stories import EVICTION_KINDS, RECORDER_KINDS, Step, steps, tell
+from streams import append, told
 from support import HandClock, create_schema, services_over
 from sweeps import sweeps_over
 
@@ -44,30 +44,6 @@ actions = st.lists(
     ),
     max_size=25,
 )
-
-
-def told(history: list[Any]) -> tuple[str, list[NewEvent]]:
-    """Return a new experiment's id, and events that its stream admits in this order."""
-    experiment_id = f"story-{uuid.uuid4()}"
-    story = Story(state=ExperimentState(experiment_id))
-    tell(story, history)
-    return experiment_id, [
-        NewEvent(
-            event_id=str(uuid.uuid4()),
-            experiment_id=experiment_id,
-            occurred_at=event.occurred_at,
-            actor="tester",
-            payload=event.payload,
-        )
-        for event in story.events
-    ]
-
-
-def append(services: Services, experiment_id: str, batch: list[NewEvent]) -> None:
-    """Append as sweeper and recorder together, under the stream's lock."""
-    with services.projector.locked([experiment_id]) as locked:
-        for new in batch:
-            services.recorder.appender.add_event(locked[experiment_id], Prepared.of(new))
 
 
 def rows(services: Services, experiment_id: str) -> dict[str, list[tuple[Any, ...]]]:

@@ -72,11 +72,13 @@ def _count(state: ExperimentState, checkpoint: Checkpoint, sign: int) -> None:
 
 
 def note_derived(state: ExperimentState, trial: Trial) -> None:
-    """Keep what follows from a trial's status and its checkpoints.
+    """Keep what follows from a trial's status and its checkpoints: `note_holding`, and its place in its rung."""
+    note_holding(state, trial)
+    _compare_with_reports(state, trial)
 
-    Those are whether it has superseded checkpoints, whether it has ended and left any, and whether it is paused in its
-    rung with a checkpoint.
-    """
+
+def note_holding(state: ExperimentState, trial: Trial) -> None:
+    """Keep whether a trial has superseded checkpoints, and whether it has ended and left any."""
     if trial.stored_checkpoints > 1 and not trial.has_ended:
         state.trials_with_superseded.add(trial.trial_id)
     else:
@@ -85,7 +87,6 @@ def note_derived(state: ExperimentState, trial: Trial) -> None:
         state.ended_with_checkpoints.add(trial.trial_id)
     else:
         state.ended_with_checkpoints.discard(trial.trial_id)
-    _compare_with_reports(state, trial)
 
 
 def _compare_with_reports(state: ExperimentState, trial: Trial) -> None:

@@ -1,0 +1,82 @@
+"""What planning loads of an experiment gives the same plans as the whole of it does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import HealthCheck, given, settings
+from sqlalchemy import Connection
+
+from folding import START, uri_of
+from quota.domain.events import PolicyParameters
+from quota.domain.experiment import ExperimentState
+from quota.domain.held_back import held_back
+from quota.domain.keeping import Rules
+from quota.domain.limits import EffectiveLimit, Limit
+from quota.domain.planning import plan_experiment
+from quota.domain.scopes import Scope
+from quota.domain.standing import standing_of
+from quota.testing.memory_store import MemoryStore
+from stories import EVICTION_KINDS, RECORDER_KINDS, Step, steps
+from streams import append, told
+from support import HandClock, create_schema, services_over
+from sweeps import DAY
+
+if TYPE_CHECKING:
+    from quota.projections.loading import Detail
+    from quota.projections.projector import Projector
+
+SCOPES = ("deployment", f"store:{uri_of('t1')}", "store:memory://store/", "label:team=nlp")
+POLICIES: tuple[tuple[PolicyParameters, Detail], ...] = (
+    (PolicyParameters(policy="syne-tune", keep_completed=1), "candidates"),
+    (PolicyParameters(policy="by_level", keep_completed=1), "candidates"),
+    (PolicyParameters(policy="expected-cost", keep_completed=1), "entries"),
+)
+
+
+def reachable(_: str) -> None:
+    return None
+
+
+def seen(state: ExperimentState, parameters: PolicyParameters) -> str:
+    """Return all that planning makes of a state; as text, in which NaN equals itself."""
+    rules = Rules(parameters=parameters, now=START + DAY)
+    limits = [
+        EffectiveLimit(Limit(scope=scope, measure=measure, high=1, low=1, set_at=START, actor="me"), Scope.parse(scope))
+        for scope in SCOPES
+        for measure in ("checkpoints", "bytes")
+    ]
+    standing = standing_of(state, limits, rules, reachable)
+    left = [held_back(state, one.scope, one.limit.measure, rules, reachable, set()) for one in limits]
+    return repr((standing, left, plan_experiment(state, limits, rules, reachable)))
+
+
+def test_a_glance_plans_as_the_whole_does(database_url: str) -> None:
+    create_schema(database_url)
+    with services_over(database_url, HandClock(), MemoryStore) as services:
+        projector = services.projector
+
+        @settings(
+            max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+        )
+        @given(steps((*RECORDER_KINDS, *EVICTION_KINDS), least=20, most=90))
+        def check(history: list[Step]) -> None:
+            experiment_id, new = told(history)
+            append(services, experiment_id, new)
+            with services.database.read() as connection:
+                behind = projector.glance(connection, experiment_id, "candidates")
+            services.queries.catch_up([experiment_id])
+            with services.database.read() as connection:
+                same_everywhere(projector, connection, behind)
+
+        check()
+
+
+def same_everywhere(projector: Projector, connection: Connection, behind: ExperimentState) -> None:
+    whole = projector.look(connection, behind.experiment_id)
+    assert behind.position == whole.position
+    for policy, detail in POLICIES:
+        glanced = projector.glance(connection, whole.experiment_id, detail)
+        assert seen(glanced, policy) == seen(whole, policy) == seen(behind, policy)
+    held = projector.glance(connection, whole.experiment_id, "holdings")
+    assert held.usage == whole.usage
