@@ -6,13 +6,12 @@ Run it as `python -m benchmarks.reconcile [FILES]` in `tests`; it prints JSON. R
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from benchmarks.commands import QUOTA, run, timed
 
 _FILES_A_CHECKPOINT = 100
 _RUNS = 3
@@ -25,14 +24,14 @@ def main(files: int) -> None:
         database = f"sqlite:///{place}/quota.db"
         root = place / "store"
         trials = files // _FILES_A_CHECKPOINT
-        _run("db", "upgrade", "-d", database)
+        run("db", "upgrade", "-d", database)
         root.mkdir()
-        _run("store", "add", str(root), "-d", database)
+        run("store", "add", str(root), "-d", database)
         events = place / "events.jsonl"
         with events.open("w") as lines:
             for event in _events(root, trials):
                 lines.write(json.dumps(event) + "\n")
-        _run("ingest", str(events), "-d", database)
+        run("ingest", str(events), "-d", database)
         for trial in range(trials):
             checkpoint = root / f"{trial % 100}" / f"{trial}"
             checkpoint.mkdir(parents=True)
@@ -40,8 +39,8 @@ def main(files: int) -> None:
                 (checkpoint / f"{number}").touch()
         ours, theirs = [], []
         for _ in range(_RUNS):
-            ours.append(_timed([sys.executable, "-m", "quota.cli", "reconcile", "--json", "-d", database]))
-            theirs.append(_timed(["find", str(root), "-printf", "%s %T@ %p\\n"]))
+            ours.append(timed([*QUOTA, "reconcile", "--json", "-d", database]))
+            theirs.append(timed(["find", str(root), "-printf", "%s %T@ %p\\n"]))
         seconds, kilobytes = (statistics.median(one[index] for one in ours) for index in (0, 1))
         limit = statistics.median(one[0] for one in theirs)
         print(  # noqa: T201 - what it is for
@@ -74,21 +73,6 @@ def _events(root: Path, trials: int) -> list[dict[str, object]]:
         saved = {"trial_id": str(trial), "uri": uri, "size_bytes": 0, "resource": 1}
         found.append(event(2 * trial + 2, "checkpoint_saved", **saved))
     return found
-
-
-def _run(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "quota.cli", *arguments], check=True, capture_output=True)
-
-
-def _timed(command: list[str]) -> tuple[float, int]:
-    """Return the seconds that a command took, and its peak memory in kilobytes."""
-    before = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return time.monotonic() - before, used.ru_maxrss
 
 
 if __name__ == "__main__":
