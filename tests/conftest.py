@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import hypothesis
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=2_000, print_blob=True)
 hypothesis.settings.load_profile("same")
+
+_IN_MEMORY = "/dev/shm"  # noqa: S108 - a file system, and no fixed name in it
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,9 +50,16 @@ def postgresql_url(postgresql_server: PostgresqlServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: Path) -> str:
-    """The URL of an SQLite database that does not exist yet."""
-    return f"sqlite:///{tmp_path / 'quota.db'}"
+def sqlite_url(tmp_path: Path) -> Iterator[str]:
+    """The URL of an SQLite database that does not exist yet; in memory where the machine has a file system there.
+
+    Processes are killed here, and never the machine, so that nothing has to reach a disk.
+    """
+    if not os.access(_IN_MEMORY, os.W_OK):
+        yield f"sqlite:///{tmp_path / 'quota.db'}"
+        return
+    with tempfile.TemporaryDirectory(prefix="quota-", dir=_IN_MEMORY) as directory:
+        yield f"sqlite:///{directory}/quota.db"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

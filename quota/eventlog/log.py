@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
+from sqlalchemy import BindParameter, Connection, Row, Select, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -23,6 +23,19 @@ from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.eventlog.tables import events, streams
 
 PAGE = 1_000
+
+# What each append and each look asks is put together once: building a statement takes longer than running it does.
+_NAME: BindParameter[str] = bindparam("name")
+_HELD_HEADS = (
+    select(streams)
+    .where(streams.c.experiment_id.in_(bindparam("names", expanding=True)))
+    .order_by(streams.c.experiment_id)
+    .with_for_update()
+)
+_HEAD = select(streams.c.position, streams.c.hash).where(streams.c.experiment_id == _NAME)
+_HASH_AT = select(events.c.hash).where(events.c.experiment_id == _NAME, events.c.position == bindparam("place"))
+_ADD = insert(events)
+_MOVE_HEAD = update(streams).where(streams.c.experiment_id == _NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +120,10 @@ class EventLog:
             connection.execute(select(lock(AdvisoryLock.DEPLOYMENT)))
 
     def _heads(self, connection: Connection, wanted: Sequence[str]) -> dict[str, LockedStream]:
-        query = (
-            select(streams)
-            .where(streams.c.experiment_id.in_(wanted))
-            .order_by(streams.c.experiment_id)
-            .with_for_update()
-        )
+        rows = connection.execute(_HELD_HEADS, {"names": wanted})
         return {
             row.experiment_id: LockedStream(row.experiment_id, row.position, row.hash, row.recorded_at, connection)
-            for row in connection.execute(query)
+            for row in rows
         }
 
     def _open_streams(self, connection: Connection, missing: Sequence[str]) -> None:
@@ -201,16 +209,16 @@ class EventLog:
         if not stream.pending:
             return
         try:
-            stream.connection.execute(insert(events), stream.pending)
+            stream.connection.execute(_ADD, stream.pending)
         except IntegrityError as error:
             for row in stream.pending:
                 if row["event_id"] in str(error.orig):
                     raise _two_contents(row["event_id"], f"event {row['event_id']} ({row['type']})") from error
             raise
         stream.connection.execute(
-            update(streams).where(streams.c.experiment_id == bindparam("stream")),
+            _MOVE_HEAD,
             {
-                "stream": stream.experiment_id,
+                "name": stream.experiment_id,
                 "position": stream.position,
                 "hash": stream.hash,
                 "recorded_at": stream.recorded_at,
@@ -283,16 +291,14 @@ class EventLog:
 
     def head(self, connection: Connection, experiment_id: str) -> tuple[int, bytes]:
         """Return (position, hash) of a stream's last event."""
-        query = select(streams.c.position, streams.c.hash).where(streams.c.experiment_id == experiment_id)
-        row = connection.execute(query).first()
+        row = connection.execute(_HEAD, {"name": experiment_id}).first()
         return (0, GENESIS) if row is None else (row.position, row.hash)
 
     def hash_at(self, connection: Connection, experiment_id: str, position: int) -> bytes | None:
         """Return the hash of one event; None where there is no such event."""
         if position == 0:
             return GENESIS
-        query = select(events.c.hash).where(events.c.experiment_id == experiment_id, events.c.position == position)
-        return connection.execute(query).scalar()
+        return connection.execute(_HASH_AT, {"name": experiment_id, "place": position}).scalar()
 
     def held_deployment(self, connection: Connection) -> tuple[int, bytes]:
         """Return (position, hash) of the deployment stream's last event, and keep others from appending to it.
@@ -316,8 +322,7 @@ class EventLog:
 
     def position(self, connection: Connection, experiment_id: str) -> int:
         """Return the position of a stream's last event; 0 where there is none."""
-        query = select(streams.c.position).where(streams.c.experiment_id == experiment_id)
-        return connection.execute(query).scalar() or 0
+        return self.head(connection, experiment_id)[0]
 
     def _recorded(self, row: Row[Any]) -> RecordedEvent:
         try:

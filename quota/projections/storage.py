@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 
-from sqlalchemy import Connection, Executable, Table, delete, select, update
+from sqlalchemy import Connection, Executable, Table, bindparam, delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from quota.domain.deployment import DeploymentState
@@ -20,6 +20,11 @@ from quota.projections.tables import (
     projected_streams,
     reserves,
     scope_pins,
+)
+
+_POSITION = select(projected_streams.c.position).where(projected_streams.c.experiment_id == bindparam("name"))
+_REBUILDS = select(projected_streams.c.experiment_id, projected_streams.c.rebuilds).where(
+    projected_streams.c.experiment_id.in_(bindparam("names", expanding=True))
 )
 
 
@@ -75,14 +80,12 @@ def store_deployment(connection: Connection, state: DeploymentState) -> None:
 
 def projected_position(connection: Connection, stream: str) -> int:
     """Return up to which position the stored rows reflect a stream."""
-    query = select(projected_streams.c.position).where(projected_streams.c.experiment_id == stream)
-    return connection.execute(query).scalar() or 0
+    return connection.execute(_POSITION, {"name": stream}).scalar() or 0
 
 
 def rebuilds_of(connection: Connection, experiment_ids: Sequence[str]) -> dict[str, int]:
     """Return how often the rows of some streams were made anew; nothing about those that have none."""
-    query = select(projected_streams.c.experiment_id, projected_streams.c.rebuilds)
-    found = connection.execute(query.where(projected_streams.c.experiment_id.in_(experiment_ids)))
+    found = connection.execute(_REBUILDS, {"names": experiment_ids})
     return {row.experiment_id: row.rebuilds for row in found}
 
 
