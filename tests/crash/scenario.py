@@ -8,7 +8,7 @@ from hashlib import sha256
 from itertools import count
 from typing import TYPE_CHECKING
 
-from crash.media import size_of
+from crash.media import LEAST_BYTES, MOST_BYTES, size_of
 from crash.points import USUALLY, Way
 from quota.client import ExperimentHandle
 from quota.domain.events import (
@@ -46,12 +46,19 @@ AT_ONCE = SweepOrder(PolicyParameters(policy="by_level"), timedelta())
 KEEP = SweepOrder(PolicyParameters(), timedelta(days=5))
 RECONCILE = ReconcileOrder(timedelta(), timedelta(minutes=1), record=True)
 
+LIMITS = (
+    LimitSet(scope="experiments", measure="checkpoints", high=4, low=3),
+    LimitSet(scope="deployment", measure="checkpoints", high=4, low=3),
+    LimitSet(scope="deployment", measure="bytes", high=5 * MOST_BYTES, low=4 * LEAST_BYTES),
+)
+"""One at a time calls for evictions: each experiment's own, or one that experiments share; bytes in the trash count."""
+
 
 def prepare(services: Services, medium: Medium) -> None:
     """Register the experiment, and allow deletion where it writes."""
     medium.prepare()
     services.administration.add_store(medium.root_uri)
-    services.administration.set_limit(LimitSet(scope="experiments", measure="checkpoints", high=4, low=3))
+    services.administration.set_limit(LIMITS[0])
     ExperimentHandle(services, "tuner", EXPERIMENT).record(
         ExperimentRegistered(mode="min", rung_levels=LEVELS, promotion_quantiles=(0.5, 0.5, 0.5), max_resource=27)
     )
@@ -93,7 +100,7 @@ class Scenario:
     def run(self, actions: int | None) -> None:
         """Act so many times; until this process is killed where that is None."""
         once = [self.start, self.pin, self.restore, self.lose, self.litter, self.report_late]
-        once += [self.rebuild, self.reconcile, self.begin_upload]
+        once += [self.rebuild, self.reconcile, self.begin_upload, self.relimit]
         choice = [*once, *[self.train, self.resume, self.sweep] * 3]
         often: list[Callable[[ExperimentState], None]] = [getattr(self, name) for name in self.way.actions]
         for name in self.way.first:
@@ -232,6 +239,13 @@ class Scenario:
         """Begin to upload something to a trial's place, and never end that."""
         if state.checkpoints:
             self.medium.begin_upload(self.random.choice(list(state.checkpoints)))
+
+    def relimit(self, _: ExperimentState) -> None:
+        """Let another limit call for evictions."""
+        administration, chosen = self.services.administration, self.random.choice(LIMITS)
+        administration.set_limit(chosen)
+        for scope, measure in administration.look().limits.keys() - {(chosen.scope, chosen.measure)}:
+            administration.remove_limit(scope, measure)
 
     def rebuild(self, _: ExperimentState) -> None:
         self.services.rebuilder.rebuild(EXPERIMENT, lambda _: None)
