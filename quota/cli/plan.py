@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -47,7 +47,7 @@ def plan(
 def show(planned: Planned, *, as_json: bool) -> None:
     """Print plans, and say which experiments are left out. End with an exit code of its own where there are any."""
     if as_json:
-        print_json([described(one) for one in planned.plans] + [_described_shared(one) for one in planned.shared])
+        print_json(_described(planned))
     elif planned.plans or planned.shared or not planned.untrusted:
         _show_plans(planned)
     tell_of(planned.untrusted, "is left out", as_json=as_json)
@@ -87,34 +87,38 @@ def _show_plans(planned: Planned) -> None:
             typer.echo(f"{scope} stays {_amount(one.limit, one.shortfall)} above its limit: {reasons(one.held_back)}\n")
         if one.purges:
             typer.echo(f"{scope}: {counted(len(one.purges), 'checkpoint')} in the trash will be deleted to make room\n")
-    _show_evictions([(part, candidate) for part in planned.parts for candidate in part.evictions])
+    _show_evictions(planned)
 
 
 def _amount(limit: Limit, amount: int) -> int | str:
     return amount if limit.measure == "checkpoints" else size_text(amount)
 
 
-def _show_evictions(evictions: Sequence[tuple[Plan, Candidate]]) -> None:
+def _show_evictions(planned: Planned) -> None:
+    from quota.services.plan_totals import plan_totals
+
+    evictions = [(part, candidate) for part in planned.parts for candidate in part.evictions]
     if not evictions:
         return
-    totals: dict[tuple[str, str], list[Candidate]] = defaultdict(list)
-    for one, candidate in evictions:
-        totals[one.experiment_id, candidate.reason].append(candidate)
+    totals = plan_totals(planned)
     if len(totals) > 1:
+        frees = size_text(sum(one.size_bytes for one in totals))
         print_table(
-            "In all",
-            ["experiment", "reason", "to evict", "frees", "seconds lost"],
+            f"In all: {counted(len(evictions), 'checkpoint')}, {frees}",
+            ["experiment", "reason", "store", "to evict", "frees", "seconds lost"],
             [
                 [
-                    experiment_id,
-                    reason,
-                    len(found),
-                    size_text(sum(candidate.size_bytes for candidate in found)),
-                    small(sum(candidate.cost_seconds or 0.0 for candidate in found)),
+                    one.experiment_id,
+                    one.reason,
+                    one.store_uri,
+                    one.evictions,
+                    size_text(one.size_bytes),
+                    small(one.cost_seconds),
                 ]
-                for (experiment_id, reason), found in sorted(totals.items())
+                for one in totals
             ],
             "",
+            places="store",
         )
     print_table(
         "Evictions, the one to be missed least first",
@@ -137,7 +141,7 @@ def _show_evictions(evictions: Sequence[tuple[Plan, Candidate]]) -> None:
         ],
         "",
         places="uri",
-        optional=["seconds lost", "of", "reason", "rank", "level", "size", "loss", "experiment", "p resume"],
+        optional=["of", "rank", "loss", "level", "p resume", "experiment", "size", "reason"],
     )
 
 
@@ -162,25 +166,19 @@ def reasons(held_back: Mapping[HeldBack, int]) -> str:
     return "it holds " + ", ".join(_REASONS[reason].format(number) for reason, number in held_back.items())
 
 
-def described(plan: Plan) -> dict[str, Any]:
-    """Return a plan for machines."""
-    return {
-        "experiment_id": plan.experiment_id,
-        "state_position": plan.state_position,
-        **_described_limit(plan),
-        "evictions": _described_evictions(plan),
-    }
+def _described(planned: Planned) -> dict[str, Any]:
+    """Return what is planned for machines."""
+    from quota.services.plan_totals import plan_totals
+
+    own = [
+        {"experiment_id": one.experiment_id, "state_position": one.state_position, **_described_limit(one, [one])}
+        for one in planned.plans
+    ]
+    shared = [{"experiment_id": None, **_described_limit(one, one.parts)} for one in planned.shared]
+    return {"plans": own + shared, "totals": [asdict(one) for one in plan_totals(planned)]}
 
 
-def _described_shared(plan: SharedPlan) -> dict[str, Any]:
-    return {
-        "experiment_id": None,
-        **_described_limit(plan),
-        "evictions": [one for part in plan.parts for one in _described_evictions(part)],
-    }
-
-
-def _described_limit(plan: Plan | SharedPlan) -> dict[str, Any]:
+def _described_limit(plan: Plan | SharedPlan, parts: Sequence[Plan]) -> dict[str, Any]:
     limit, target = plan.limit, plan.target
     return {
         "limit": {"scope": limit.scope, "measure": limit.measure, "high": target.high, "low": target.low},
@@ -189,6 +187,7 @@ def _described_limit(plan: Plan | SharedPlan) -> dict[str, Any]:
         "shortfall": plan.shortfall,
         "held_back": dict(plan.held_back),
         "purges": list(plan.purges),
+        "evictions": [one for part in parts for one in _described_evictions(part)],
     }
 
 

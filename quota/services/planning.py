@@ -35,11 +35,13 @@ class Planned:
         plans: One for each limit of each experiment alone.
         shared: One for each limit that experiments share.
         untrusted: Why experiments were left out whose log or projections contradict themselves, by id.
+        stores: Root of the store that each checkpoint lies in that is to be evicted, by its place.
     """
 
     plans: list[Plan] = field(default_factory=list)
     shared: list[SharedPlan] = field(default_factory=list)
     untrusted: dict[str, str] = field(default_factory=dict)
+    stores: dict[str, str] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[Plan]:
@@ -131,6 +133,10 @@ class _Planning:
         heads = self._log.heads(self._connection)
         every = [stream for stream, position, _ in heads if position and stream != DEPLOYMENT_STREAM]
         self._planned.shared.extend(sharing.plan(every, set(experiment_ids), self._planned.plans))
+        for uri in (one.uri for part in self._planned.parts for one in part.evictions):
+            store = self._deployment.store_for(uri)
+            if store is not None:
+                self._planned.stores[uri] = store.uri
         return self._planned
 
     @contextmanager

@@ -21,7 +21,7 @@ def test_plan_and_dry_run_write_nothing(run: Run, paused: Path) -> None:
         shown = run(*arguments)
         assert (shown.code, shown.err) == (0, "")
         assert "file://" in shown.out
-        (plan,) = run(*arguments, "--json").data
+        (plan,) = run(*arguments, "--json").data["plans"]
         assert [eviction["trial_id"] for eviction in plan["evictions"]] == ["2"]
     assert run("audit", "head").out == before
     assert sorted(path.name for path in paused.iterdir()) == [".trash", "trial-1", "trial-2"]

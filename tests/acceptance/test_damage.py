@@ -109,7 +109,7 @@ def test_plans_leave_out_what_cannot_be_trusted_and_fail(behind: Run) -> None:
         assert "experiment aaa is left out: event 6 of aaa" in planned.err
         assert " experiment:bbb " in planned.out
         assert " aaa " not in planned.out
-        assert [plan["experiment_id"] for plan in behind(*arguments, "--json").data] == ["bbb"]
+        assert [plan["experiment_id"] for plan in behind(*arguments, "--json").data["plans"]] == ["bbb"]
     assert behind("plan", "-e", "bbb").code == 0
     assert behind("plan", "-e", "aaa").out == ""
 

@@ -100,7 +100,7 @@ def table(folder: Path, *arguments: str) -> tuple[list[str], str]:
     [
         (["experiment", "list"], ["experiment", "running", "checkpoints", "limit", "exceeded", "stored", "in trash"]),
         (["experiment", "show", "resnet-asha"], ["trial", "status", "state", "size", "resource", "pinned", "uri"]),
-        (["plan"], ["experiment", "trial", "level", "rank", "p resume", "loss", "size", "uri"]),
+        (["plan"], ["experiment", "trial", "reason", "p resume", "seconds lost", "size", "uri"]),
         (["evictions"], ["trial", "outcome", "uri", "decision"]),
         (["limit", "list"], ["scope", "counts", "used", "limit", "exceeded", "most of it"]),
     ],
