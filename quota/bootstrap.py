@@ -35,6 +35,7 @@ from quota.services.recording import Recorder
 from quota.services.rescuing import Rescuer
 from quota.services.restoring import Restorer
 from quota.services.returning import OrphanReturner
+from quota.services.saved_plans import PlanKeeper
 from quota.services.stores import OpenStore
 from quota.services.sweep_order import SweepOrder
 from quota.services.sweeping import Sweeper
@@ -101,6 +102,7 @@ class Services:
     projector: Projector
     recorder: Recorder
     planner: Planner
+    plan_keeper: PlanKeeper
     leases: Leases
     heartbeats: Heartbeats
     sweeper: Sweeper
@@ -157,12 +159,14 @@ def assemble(
     rescuer = Rescuer(appender, projector, opener)
     returner = OrphanReturner(database, projector, rescuer, opener)
     clock_guard = ClockGuard(database, log, clock, ClockWatch())
+    planner = Planner(database, log, projector, clock, open_store)
     return Services(
         database=database,
         log=log,
         projector=projector,
         recorder=Recorder(appender, projector, rescuer, returner),
-        planner=Planner(database, log, projector, clock, open_store),
+        planner=planner,
+        plan_keeper=PlanKeeper(database, log, projector, planner, clock, software_version()),
         leases=leases,
         heartbeats=Heartbeats(database, actor),
         sweeper=Sweeper(

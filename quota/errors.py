@@ -6,10 +6,11 @@ alone, so a message must make sense without a traceback.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _SHOWN_LENGTH = 120
 _SHOWN_PATHS = 3
+_SHOWN_DIFFERENCES = 10
 
 
 def shown(value: object) -> str:
@@ -79,6 +80,21 @@ class SettingsRefused(BadInput):
 
 class NotFound(QuotaError):
     """What was asked for is not in the log."""
+
+
+class PlanStale(QuotaError):
+    """A saved plan is not what a sweep would do by now. Nothing was done.
+
+    Attributes:
+        differences: What differs, one line each.
+    """
+
+    def __init__(self, thing: str, differences: Sequence[str], advice: str) -> None:
+        self.differences = list(differences)
+        few = [f"  {one}" for one in self.differences[:_SHOWN_DIFFERENCES]]
+        if len(self.differences) > _SHOWN_DIFFERENCES:
+            few.append(f"  and {len(self.differences) - _SHOWN_DIFFERENCES} more; --json names them all")
+        super().__init__("\n".join([f"{thing} is stale, so nothing was done:", *few, advice]))
 
 
 class DatabaseUnavailable(QuotaError):

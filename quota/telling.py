@@ -71,6 +71,8 @@ def tell_of_sweep(job: str, report: SweepReport, queries: Queries) -> None:
     if more > 0:
         message = f"left alone: {more} more; see clock_tolerance in the README"
         _tell(logging.WARNING, job, message, {"kind": "left_alone", "more": more})
+    for reason in report.not_taken:
+        _tell(logging.WARNING, job, f"not taken: {reason}", {"kind": "not_taken", "reason": reason})
     for error in tally.errors:
         _tell(logging.ERROR, job, f"{job}: {error}", {"kind": "failed", "error": error})
     _tell_of_untrusted(job, report.untrusted, "swept")

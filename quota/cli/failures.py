@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from quota.cli.exit_codes import FAILED, USAGE
-from quota.errors import BadInput, IdentityRefused, NumberRefused, QuotaError, SettingsRefused, TimeRefused
+from quota.errors import (
+    BadInput,
+    IdentityRefused,
+    NumberRefused,
+    PlanStale,
+    QuotaError,
+    SettingsRefused,
+    TimeRefused,
+)
 
 
 class Unfinished(QuotaError):
@@ -32,6 +40,8 @@ def described(error: QuotaError) -> dict[str, Any]:
     told: dict[str, Any] = {"error": type(error).__name__, "message": str(error)}
     if isinstance(error, BadInput):
         told |= {"thing": error.thing, "field": error.field, "reason": error.reason}
+    if isinstance(error, PlanStale):
+        told |= {"differences": error.differences}
     return told
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from quota.cli.exit_codes import FAILED
+from quota.cli.plan_files import require_free, write_plan
 from quota.cli.session import (
     DatabaseOption,
     ExperimentOption,
@@ -35,21 +37,38 @@ def plan(
     experiment_ids: ExperimentOption = None,
     policy: PolicyOption = None,
     seed: SeedOption = None,
+    save: Annotated[
+        str | None, typer.Option("--save", metavar="FILE", help="Keep it for `ckpt-quota sweep --plan FILE`.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file that --save names.")] = False,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a sweep would evict now, and why. Nothing is written and nothing deleted."""
+    """Show what a sweep would evict now, why, and what it costs. Nothing is deleted, or written to the database."""
+    from quota.settings import load_settings
+
+    if save is not None:
+        require_free(save, force=force)
+    elif force:
+        message = "it replaces the file that --save names; name one"
+        raise typer.BadParameter(message, param_hint="'--force'")
     with opened(database, policy=policy) as (services, settings):
-        planned = services.planner.plan(chosen(services, experiment_ids), policy_parameters(settings, seed))
-    show(planned, as_json=as_json)
+        experiments, parameters = chosen(services, experiment_ids), policy_parameters(settings, seed)
+        planned = services.planner.plan(experiments, parameters)
+        if save is not None:
+            configured = load_settings(database=database).policy
+            write_plan(save, services.plan_keeper.saved(planned, experiments, parameters, configured), force=force)
+    show(planned, as_json=as_json, saved_as=save)
 
 
-def show(planned: Planned, *, as_json: bool) -> None:
+def show(planned: Planned, *, as_json: bool, saved_as: str | None = None) -> None:
     """Print plans, and say which experiments are left out. End with an exit code of its own where there are any."""
     if as_json:
         print_json(_described(planned))
     elif planned.plans or planned.shared or not planned.untrusted:
         _show_plans(planned)
+    if saved_as is not None and not as_json:
+        typer.echo(f"saved; once read, apply it with: ckpt-quota sweep --plan {shlex.quote(saved_as)}")
     tell_of(planned.untrusted, "is left out", as_json=as_json)
     if planned.untrusted:
         raise typer.Exit(FAILED)
@@ -156,6 +175,7 @@ _REASONS: dict[str, str] = {
     "out_of_order": "{} in stores that are out of order (see: ckpt-quota doctor)",
     "in_use": "{} that somebody has written to since it was saved",
     "linked": "{} linked with other checkpoints of their trials",
+    "unapproved": "{} that the saved plan leaves",
     "left": "{} that are left to the next sweep",
     "refused": "{} that the store refused to move lately (see: ckpt-quota evictions --outcome failed)",
 }

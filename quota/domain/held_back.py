@@ -11,9 +11,10 @@ from quota.domain.experiment import ExperimentState
 from quota.domain.keeping import Rules, best_completed, ended_as, why_kept
 from quota.domain.scopes import Scope
 
-Obstacle = Literal["out_of_reach", "out_of_order", "in_use", "linked"]
+Obstacle = Literal["out_of_reach", "out_of_order", "in_use", "linked", "unapproved"]
 """Why a place cannot be evicted from: it lies in no store, or in one that could not be opened or refused one thing
-after another; somebody writes to it; or it is linked with another checkpoint of its trial."""
+after another; somebody writes to it; it is linked with another checkpoint of its trial; or the sweep applies a saved
+plan, and chooses nothing by itself."""
 
 HeldBack = Literal[
     "running",
@@ -26,6 +27,7 @@ HeldBack = Literal[
     "out_of_order",
     "in_use",
     "linked",
+    "unapproved",
     "refused",
     "left",
 ]
@@ -65,8 +67,8 @@ def held_back(
             met = obstacle(checkpoint.uri)
             reason = ended_as(trial) if trial.has_ended else "paused"
             why = why_kept(state, checkpoint, reason, rules, best)
-            if why == "pinned" or met is None:
-                counts[why or ("running" if trial.status == "running" else "reserved")] += 1
+            if why == "pinned" or met is None or met == "unapproved":
+                counts[why or ("running" if trial.status == "running" else met or "reserved")] += 1
             else:
                 counts[met] += 1
         is_unwritten = trial.status == "running" and not kept and measure == "checkpoints"

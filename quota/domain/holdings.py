@@ -74,7 +74,8 @@ def holdings(state: ExperimentState, scope: Scope, rules: Rules) -> Holdings:
     Args:
         state: The experiment.
         scope: What counts.
-        rules: Say what is pinned, and whether what a store refused to delete may be tried again by now.
+        rules: Say what is pinned, what of the trash may be deleted, and whether what a store refused to delete may be
+            tried again by now.
     """
     if state.experiment is None:
         return Holdings()
@@ -117,6 +118,7 @@ def _trash(state: ExperimentState, opened: list[Decision], rules: Rules) -> tupl
         if one.outcome in {"trashed", "purging"}
         and may_retry(one.failures, one.failed_at, rules.now)
         and not _is_kept(state, one, rules)
+        and rules.may_purge(one.decided)
     ]
     return tuple(sorted(found, key=lambda one: (one.since, one.decision_id)))
 

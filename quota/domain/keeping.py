@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
-from quota.domain.events import EvictionReason, PolicyParameters
+from quota.domain.events import EvictionDecided, EvictionReason, PolicyParameters
 from quota.domain.experiment import Checkpoint, ExperimentState, Trial, may_retry
 from quota.domain.rung import rank_value
 
@@ -21,6 +21,11 @@ def not_pinned(_uri: str) -> bool:
     return False
 
 
+def may_go(_decided: EvictionDecided) -> bool:
+    """Say of everything in the trash that it may be deleted to make room."""
+    return True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
     """By which rules one experiment's checkpoints are chosen.
@@ -30,12 +35,14 @@ class Rules:
         now: The time.
         seconds_per_resource: Seconds that a unit of the experiment's resource takes.
         is_pinned: Tells whether a place is pinned by what it belongs to; by hand is the checkpoint's own affair.
+        may_purge: Tells whether what a decision has put into the trash may be deleted to make room.
     """
 
     parameters: PolicyParameters
     now: datetime
     seconds_per_resource: float = 1.0
     is_pinned: Callable[[str], bool] = not_pinned
+    may_purge: Callable[[EvictionDecided], bool] = may_go
 
 
 def why_kept(

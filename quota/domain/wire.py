@@ -174,10 +174,10 @@ def _refusal_from(cls: type[Event], message: str, data: object) -> Refusal:
     if reason.startswith("Invalid enum value"):
         allowed = [get_args(one.type) for one in msgspec.structs.fields(cls) if one.name == path]
         reason += f"; it is one of {', '.join(allowed[0])}" if allowed else ""
-    return Refusal(kind, path or "data", _value_at(data, path), reason[:1].lower() + reason[1:])
+    return Refusal(kind, path or "data", value_at(data, path), reason[:1].lower() + reason[1:])
 
 
-def _value_at(data: object, path: str) -> object:
+def value_at(data: object, path: str) -> object:
     """Follow a path such as `rung_levels[2]` or `labels[...]` as far as it leads."""
     for step in re.findall(r"[^.\[\]]+", path):
         if isinstance(data, dict) and step in data:

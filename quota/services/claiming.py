@@ -55,14 +55,15 @@ class Claimer:
 
         Returns:
             False where the plan has to be made anew: something of it is missing or cannot be read, which leaves room
-            for others or makes them unnecessary; or the limit is another one by now.
+            for others or makes them unnecessary; or the limit is another one by now. Of what was approved nothing is
+            chosen anew: what of it can be claimed is.
         """
         listing = self.lister.list(plan)
         if listing.is_complete:
             return self._claim(plan, listing.found)
         self._record_missing(plan.experiment_id, listing.missing)
         self._record_refused(plan, listing.refused)
-        return False
+        return self.order.approval is not None and self._claim(plan, listing.found)
 
     def left_of(self, plan: Plan) -> Plan:
         """Return a plan as far as this run may carry it out, and note where that is not all of it."""
@@ -210,6 +211,8 @@ class Claimer:
         What its trial has saved since the plan was made has not been compared with it: it may be the same place.
         """
         state = locked.state
+        if not self.order.may_evict(state.experiment_id, candidate.uri, candidate.saved_position):
+            return False
         checkpoint = state.checkpoints[candidate.uri]
         own = (state.checkpoints[uri] for uri in state.trial_uris[candidate.trial_id])
         return (

@@ -19,6 +19,7 @@ from quota.services.appending import Appender
 from quota.services.fencing import FencedStreams
 from quota.services.reported import ReportedPlaces
 from quota.services.stores import Stores
+from quota.services.sweep_order import SweepOrder
 from quota.services.tally import Tally
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class OpenDecisions:
         reported: Says what trials have reported where orphans were.
         tally: Is told what became of decisions.
         should_stop: Whether to leave the rest to the next sweep; asked between two batches.
+        order: Says which decisions may be carried out at all.
 
     Attributes:
         stores: Where checkpoints lie.
@@ -61,12 +63,14 @@ class OpenDecisions:
         reported: ReportedPlaces,
         tally: Tally,
         should_stop: Callable[[], bool],
+        order: SweepOrder,
     ) -> None:
         self._database = database
         self._appender = appender
         self._streams = streams
         self._tally = tally
         self._should_stop = should_stop
+        self._order = order
         self.stores = stores
         self.reported = reported
         self.deployment = DeploymentState()
@@ -86,10 +90,14 @@ class OpenDecisions:
             self.stores.look_at(self._streams.projector.deployment(connection))
 
     def find(self, experiment_id: str, wanted: Callable[[LockedExperiment, Decision], bool]) -> list[Decision]:
-        """Return the decisions that are wanted, as they are by now."""
+        """Return the decisions that are wanted and may be carried out, as they are by now."""
         with self._streams.locked(experiment_id) as locked:
             self.deployment = self._streams.projector.held_deployment(locked.stream.connection)
-            return [decision for decision in locked.state.decisions.values() if wanted(locked, decision)]
+            return [
+                decision
+                for decision in locked.state.decisions.values()
+                if self._order.may_carry_out(experiment_id, decision.decided) and wanted(locked, decision)
+            ]
 
     def batches(
         self, experiment_id: str, wanted: Callable[[LockedExperiment, Decision], bool]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -32,16 +33,20 @@ class Planned:
     """What sweeps would do.
 
     Attributes:
+        made_at: The time that they are planned for.
         plans: One for each limit of each experiment alone.
         shared: One for each limit that experiments share.
         untrusted: Why experiments were left out whose log or projections contradict themselves, by id.
         stores: Root of the store that each checkpoint lies in that is to be evicted, by its place.
+        heads: Position and hash of the last event that they rest on, by stream.
     """
 
+    made_at: datetime
     plans: list[Plan] = field(default_factory=list)
     shared: list[SharedPlan] = field(default_factory=list)
     untrusted: dict[str, str] = field(default_factory=dict)
     stores: dict[str, str] = field(default_factory=dict)
+    heads: dict[str, tuple[int, bytes]] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[Plan]:
@@ -70,21 +75,23 @@ class Planner:
         self._clock = clock
         self._open_store = open_store
 
-    def plan(self, experiment_ids: Sequence[str], parameters: PolicyParameters) -> Planned:
+    def plan(self, experiment_ids: Sequence[str], parameters: PolicyParameters, now: datetime | None = None) -> Planned:
         """Return the plans for all limits, from one snapshot of the database.
 
         Args:
             experiment_ids: From which anything may be evicted.
             parameters: The policy.
+            now: The time to plan for; the clock's where it is not given.
 
         Raises:
             LogCorrupt: the deployment's own stream contradicts itself.
             ProjectionDiverged: its tables contradict it.
         """
         with self._database.read() as connection:
-            return _Planning(connection, self._log, self._projector, self._clock, self._open_store, parameters).plan(
-                experiment_ids
+            planning = _Planning(
+                connection, self._log, self._projector, self._open_store, parameters, now or self._clock.now()
             )
+            return planning.plan(experiment_ids)
 
 
 class _Planning:
@@ -95,19 +102,19 @@ class _Planning:
         connection: Connection,
         log: EventLog,
         projector: Projector,
-        clock: Clock,
         open_store: OpenStore,
         parameters: PolicyParameters,
+        now: datetime,
     ) -> None:
         self._connection = connection
         self._log = log
         self._projector = projector
         self._open_store = open_store
         self._parameters = parameters
-        self._now = clock.now()
+        self._now = now
         self._deployment: DeploymentState = projector.look_at_deployment(connection)
         self._usual_pace = usual_pace(connection)
-        self._planned = Planned()
+        self._planned = Planned(made_at=now)
 
     def plan(self, experiment_ids: Sequence[str]) -> Planned:
         for experiment_id in experiment_ids:
@@ -131,6 +138,7 @@ class _Planning:
             distrust=self._distrust,
         )
         heads = self._log.heads(self._connection)
+        self._planned.heads.update((stream, (position, digest)) for stream, position, digest in heads)
         every = [stream for stream, position, _ in heads if position and stream != DEPLOYMENT_STREAM]
         self._planned.shared.extend(sharing.plan(every, set(experiment_ids), self._planned.plans))
         for uri in (one.uri for part in self._planned.parts for one in part.evictions):

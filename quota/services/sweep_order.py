@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol
 
-from quota.domain.events import PolicyParameters
+from quota.domain.approval import Approval
+from quota.domain.events import EvictionDecided, PolicyParameters
 from quota.domain.held_back import HeldBack
 from quota.domain.manifest import CLOCKS_APART
 from quota.domain.plan import Plan
@@ -50,6 +51,7 @@ class SweepReport:
         untrusted: Why nothing was evicted from an experiment whose log or projections contradict themselves, by id.
         left_alone: Why paused trials' checkpoints that were to be evicted were left where they are.
         is_capped: Whether it evicted as much as one run may, and left the rest to the next sweep.
+        not_taken: Which checkpoints that a saved plan names it has not taken away all the same, and why.
     """
 
     sweep_id: str | None = None
@@ -61,6 +63,7 @@ class SweepReport:
     untrusted: dict[str, str] = field(default_factory=dict)
     left_alone: list[str] = field(default_factory=list)
     is_capped: bool = False
+    not_taken: list[str] = field(default_factory=list)
 
     def note_excess(self, experiment_id: str, kept: Mapping[HeldBack, int]) -> None:
         """Note that an experiment holds more than its own limits allow, and why."""
@@ -98,6 +101,7 @@ class SweepOrder:
         most_evicted_bytes: After how many bytes it is.
         retry_forbidden: Whether to try again to delete what a store had to keep.
         clock_tolerance: How much later than it was saved a checkpoint may seem written and still be evicted.
+        approval: Outside of this nothing is evicted, moved or purged; None where the sweep chooses by itself.
     """
 
     parameters: PolicyParameters
@@ -107,6 +111,15 @@ class SweepOrder:
     most_evicted_bytes: int = 10**13
     retry_forbidden: bool = False
     clock_tolerance: timedelta = CLOCKS_APART
+    approval: Approval | None = None
+
+    def may_evict(self, experiment_id: str, uri: str, saved_position: int) -> bool:
+        """Tell whether a checkpoint may be evicted."""
+        return self.approval is None or self.approval.may_evict(experiment_id, uri, saved_position)
+
+    def may_carry_out(self, experiment_id: str, decided: EvictionDecided) -> bool:
+        """Tell whether what a decision calls for may be done."""
+        return self.approval is None or self.approval.may_carry_out(experiment_id, decided)
 
 
 def never() -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from quota.domain.deployment import DeploymentState
 from quota.domain.events import Event, SweepFinished, SweepStarted
 from quota.domain.experiment import ExperimentState
+from quota.domain.held_back import Obstacle
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.keeping import Rules
 from quota.domain.plan import Plan, SharedPlan
@@ -91,13 +93,17 @@ class SweepRun:
             parts = [part for plan in plans for part in plan.parts]
             if not parts:
                 break
-            rounds -= all(self._carry_out_part(part) for part in parts)
+            rounds -= all(self.carry_out_part(part) for part in parts)
         for plan in self._plan_shared(experiment_ids, chosen):
             if self._is_to_be_told_of(plan):
                 self.report.note_shared_excess(plan.limit.scope, plan.kept)
 
-    def _carry_out_part(self, part: Plan) -> bool:
-        """Carry out one experiment's part; one that cannot be trusted stops no other."""
+    def carry_out_part(self, part: Plan) -> bool:
+        """Carry out one experiment's part; one that cannot be trusted stops no other.
+
+        Returns:
+            False where the plan has to be made anew.
+        """
         if self.should_stop():
             return True
         try:
@@ -113,7 +119,7 @@ class SweepRun:
             parameters=self.order.parameters,
             looked_at=self._looked_at,
             rules=lambda state: self.rules(state, deployment),
-            obstacle=self.lister.obstacle,
+            obstacle=self.obstacle,
             space_at=self.stores.space_at,
             distrust=self.distrust,
         )
@@ -138,7 +144,7 @@ class SweepRun:
             return []
         deployment = self.projector.held_deployment(locked.stream.connection)
         limits = deployment.own_limits(locked.state.experiment_id)
-        return plan_experiment(locked.state, limits, self.rules(locked.state, deployment), self.lister.obstacle)
+        return plan_experiment(locked.state, limits, self.rules(locked.state, deployment), self.obstacle)
 
     def rules(self, state: ExperimentState, deployment: DeploymentState) -> Rules:
         """Return by which rules an experiment's checkpoints are chosen."""
@@ -147,7 +153,12 @@ class SweepRun:
             now=self.appender.clock.now(),
             seconds_per_resource=state.pace.median_seconds or self.usual_pace,
             is_pinned=pinning(state, deployment),
+            may_purge=partial(self.order.may_carry_out, state.experiment_id),
         )
+
+    def obstacle(self, uri: str) -> Obstacle | None:
+        """Say what keeps a checkpoint from being chosen; what was approved is not chosen, but carried out as it is."""
+        return self.lister.obstacle(uri) or (None if self.order.approval is None else "unapproved")
 
     def carry_out(self, plan: Plan) -> bool:
         """Delete the trash that a plan wants gone, claim what it names, and move that to the trash.
@@ -219,6 +230,8 @@ class SweepRun:
             sweep_id=self.report.sweep_id,
             parameters=self.order.parameters,
             software_version=self.software_version,
+            plan_made_at=None if self.order.approval is None else self.order.approval.made_at,
+            plan_sha256=None if self.order.approval is None else self.order.approval.digest,
         )
         self.stores.begin(*self._record(started))
 

@@ -22,8 +22,10 @@ from quota.services.fencing import SWEEP_LEASE, FencedStreams, fencing
 from quota.services.healing import Healer
 from quota.services.lineage import Lineage
 from quota.services.listing import Lister
+from quota.services.not_taking import not_taken
 from quota.services.open_decisions import OpenDecisions
 from quota.services.orphans import OrphanTrasher
+from quota.services.planning import Planned
 from quota.services.purging import Purger
 from quota.services.reported import ReportedPlaces
 from quota.services.rescuing import Rescuer
@@ -94,14 +96,54 @@ class Sweeper:
             LeaseLost: this process took too long, and another one has taken over.
         """
         with self.running(order, progress, should_stop) as run:
-            # First of all, what a trial has reported since gets back to its place, where the others are looked for.
-            if self._has_orphans():
-                _for_each([ORPHANS_STREAM], run, run.sweep)
-            _for_each([one for one in experiment_ids if one != ORPHANS_STREAM], run, run.sweep)
-            run.sweep_shared(self._every_experiment(), experiment_ids)
-            run.healer.heal([one for one in experiment_ids if one not in run.report.untrusted])
-            run.finish()
-            return run.report
+            return self._swept(run, experiment_ids)
+
+    def apply(
+        self,
+        confirmed: Callable[[], Planned],
+        experiment_ids: Sequence[str],
+        order: SweepOrder,
+        progress: Progress | None = None,
+        should_stop: Callable[[], bool] = never,
+    ) -> SweepReport:
+        """Carry out a saved plan, and nothing else: what may not be evicted any more is left, and nothing goes instead.
+
+        It finishes nothing that earlier sweeps left open, and purges nothing only because it is due.
+
+        Args:
+            confirmed: Gives the plan as it is by now, or raises because that is another one. It is asked once no other
+                process can sweep, and before anything is done.
+            experiment_ids: Where it evicts.
+            order: How, with what is approved: that is asked again at each claim, move and purge.
+            progress: Is told how it goes.
+            should_stop: Whether to end after the batch in hand.
+
+        Raises:
+            PlanStale: it holds no more; nothing was done.
+            QuotaError: what `sweep` raises.
+        """
+        if order.approval is None:
+            message = "a saved plan is applied by what it approves"
+            raise ValueError(message)
+        with self.running(order, progress, should_stop) as run:
+            planned = confirmed()
+            for part in planned.parts:
+                run.carry_out_part(part)
+            report = self._swept(run, experiment_ids)
+            with self._database.read() as connection:
+                report.not_taken.extend(not_taken(connection, self._projector, planned))
+            return report
+
+    def _swept(self, run: SweepRun, experiment_ids: Sequence[str]) -> SweepReport:
+        """Do what a sweep does about all experiments, and record its end."""
+        # First of all, what a trial has reported since gets back to its place, where the others are looked for.
+        if self._has_orphans():
+            _for_each([ORPHANS_STREAM], run, run.sweep)
+        _for_each([one for one in experiment_ids if one != ORPHANS_STREAM], run, run.sweep)
+        run.sweep_shared(self._every_experiment(), experiment_ids)
+        run.healer.heal([one for one in experiment_ids if one not in run.report.untrusted])
+        run.finish()
+        return run.report
 
     def purge(
         self, experiment_ids: Sequence[str], order: SweepOrder, should_stop: Callable[[], bool] = never
@@ -174,7 +216,7 @@ class Sweeper:
             aliases = self._aliases()
             reported = ReportedPlaces(self._database, stores)
             decisions = OpenDecisions(
-                self._database, self._appender, streams, stores, reported, report.tally, should_stop
+                self._database, self._appender, streams, stores, reported, report.tally, should_stop, order
             )
             lister = Lister(stores, lease, aliases, should_stop, report.left_alone, order.clock_tolerance)
             watching = progress or Silent()

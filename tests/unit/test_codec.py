@@ -63,6 +63,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "high": st.integers(100, 200),
     "low": st.integers(1, 100),
     "until": st.datetimes(timezones=st.just(UTC)),
+    "plan_made_at": st.none() | st.datetimes(timezones=st.just(UTC)),
 }
 
 

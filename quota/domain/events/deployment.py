@@ -109,6 +109,9 @@ class SweepStarted(Event, frozen=True, kw_only=True):
         sweep_id: UUID of the sweep.
         parameters: By which rule it chooses.
         software_version: Version of this package.
+        plan_made_at: Where it applies a saved plan, the time that the plan was made for: by this one, and not by that
+            of the decisions, their inputs recompute.
+        plan_sha256: Digest of that plan's file, in hexadecimal.
     """
 
     TYPE: ClassVar[str] = "sweep_started"
@@ -116,6 +119,8 @@ class SweepStarted(Event, frozen=True, kw_only=True):
     sweep_id: str
     parameters: PolicyParameters
     software_version: str
+    plan_made_at: datetime | None = None
+    plan_sha256: str | None = None
 
 
 class SweepFinished(Event, frozen=True, kw_only=True):
