@@ -27,8 +27,6 @@ def main() -> None:
             # As root the wheel creates a system user first, and two workers must not try that at once.
             fcntl.flock(own_file, fcntl.LOCK_EX)
             server = get_server(Path(folder) / "data")
-        # Clients are killed here, and never the machine: what it would lose is not asked for.
-        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
         try:
             sys.stdout.write(f"{server.get_uri()}\n")
             sys.stdout.flush()

@@ -62,6 +62,11 @@ its rungs besides."""
 _ENTRY = rung_entries.c
 
 
+def detail_for(parameters: PolicyParameters) -> Detail:
+    """Return how much of an experiment a policy asks for."""
+    return "entries" if parameters.policy == "expected-cost" else "candidates"
+
+
 def _records(
     connection: Connection, kind: type[R], table: Table, experiment_id: str, *conditions: ColumnElement[bool]
 ) -> list[R]:
@@ -98,9 +103,7 @@ def load_live(connection: Connection, log: EventLog, experiment_id: str, detail:
             _load_candidates(connection, state)
         case "entries":
             _load_entries(connection, state)
-    opened = select(decisions.c.trial_id).where(
-        decisions.c.experiment_id == experiment_id, decisions.c.outcome.in_(OPEN_OUTCOMES)
-    )
+    opened = select(decisions.c.trial_id).where(*_open_of(experiment_id))
     holds = or_(trials.c.stored_checkpoints > 0, trials.c.trial_id.in_(opened))
     _load_trials(connection, state, or_(holds, trials.c.status.in_(["running", "completed"])))
     holding = select(trials.c.trial_id).where(trials.c.experiment_id == experiment_id, holds)
@@ -109,6 +112,16 @@ def load_live(connection: Connection, log: EventLog, experiment_id: str, detail:
     for trial in state.trials.values():
         note_holding(state, trial)
     return state
+
+
+def has_open_decisions(connection: Connection, experiment_id: str) -> bool:
+    """Tell whether the rows have a decision of an experiment that is open."""
+    query = select(decisions.c.decision_id).where(*_open_of(experiment_id)).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def _open_of(experiment_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return decisions.c.experiment_id == experiment_id, decisions.c.outcome.in_(OPEN_OUTCOMES)
 
 
 def _begun(connection: Connection, experiment_id: str) -> ExperimentState:
@@ -199,9 +212,7 @@ def _load_checkpoints(connection: Connection, state: ExperimentState, *condition
 
 
 def _load_decisions(connection: Connection, log: EventLog, state: ExperimentState) -> None:
-    query = select(decisions).where(
-        decisions.c.experiment_id == state.experiment_id, decisions.c.outcome.in_(OPEN_OUTCOMES)
-    )
+    query = select(decisions).where(*_open_of(state.experiment_id))
     for row in connection.execute(query.order_by(decisions.c.decided_position)):
         decided = _event_at(connection, log, state.experiment_id, row.decided_position).payload
         if not isinstance(decided, EvictionDecided):

@@ -18,7 +18,7 @@ from quota.eventlog.chain import GENESIS
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog, LockedStream
 from quota.projections.folding import fold_until, rows_read
-from quota.projections.loading import Detail, load_deployment, load_experiment, load_live
+from quota.projections.loading import Detail, has_open_decisions, load_deployment, load_experiment, load_live
 from quota.projections.storage import projected_position, rebuilds_of, store_deployment, store_experiment
 
 S = TypeVar("S", ExperimentState, DeploymentState)
@@ -103,10 +103,23 @@ class Projector:
 
         Where the rows reflect the whole stream that costs as much as is held, hardly as much as there ever was.
         """
-        if projected_position(connection, experiment_id) != self._log.position(connection, experiment_id):
+        if not self.is_caught_up(connection, experiment_id):
             return self.look(connection, experiment_id)
         with rows_read(experiment_id):
             return load_live(connection, self._log, experiment_id, detail)
+
+    def is_caught_up(self, connection: Connection, experiment_id: str) -> bool:
+        """Tell whether the rows reflect the whole of a stream."""
+        return projected_position(connection, experiment_id) == self._log.position(connection, experiment_id)
+
+    def is_at_hand(self, experiment_id: str) -> bool:
+        """Tell whether an experiment's state is kept, so that under its lock it costs what has happened since."""
+        with self._guard:
+            return experiment_id in self._kept
+
+    def has_nothing_open(self, connection: Connection, experiment_id: str) -> bool:
+        """Tell whether no decision of an experiment is open, by rows that reflect the whole of its stream."""
+        return self.is_caught_up(connection, experiment_id) and not has_open_decisions(connection, experiment_id)
 
     def held_deployment(self, connection: Connection) -> DeploymentState:
         """Return the deployment's state, which nobody changes before the connection's transaction ends.

@@ -91,6 +91,10 @@ class OpenDecisions:
 
     def find(self, experiment_id: str, wanted: Callable[[LockedExperiment, Decision], bool]) -> list[Decision]:
         """Return the decisions that are wanted and may be carried out, as they are by now."""
+        with self._database.read() as connection:
+            # Of most experiments nothing is open most of the time, and their states need not be loaded for that.
+            if self._streams.projector.has_nothing_open(connection, experiment_id):
+                return []
         with self._streams.locked(experiment_id) as locked:
             self.deployment = self._streams.projector.held_deployment(locked.stream.connection)
             return [

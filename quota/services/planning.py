@@ -21,6 +21,7 @@ from quota.errors import LogCorrupt, ProjectionDiverged, QuotaError
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.ports import Clock
+from quota.projections.loading import Detail, detail_for
 from quota.projections.paces import usual_pace
 from quota.projections.projector import Projector
 from quota.services.objecting import pinning
@@ -122,7 +123,7 @@ class _Planning:
             if not limits:
                 continue
             try:
-                state = self._projector.look(self._connection, experiment_id)
+                state = self._projector.glance(self._connection, experiment_id, detail_for(self._parameters))
             except (LogCorrupt, ProjectionDiverged) as error:
                 self._distrust(experiment_id, error)
                 continue
@@ -148,8 +149,8 @@ class _Planning:
         return self._planned
 
     @contextmanager
-    def _looked_at(self, experiment_id: str) -> Iterator[ExperimentState]:
-        yield self._projector.look(self._connection, experiment_id)
+    def _looked_at(self, experiment_id: str, detail: Detail) -> Iterator[ExperimentState]:
+        yield self._projector.glance(self._connection, experiment_id, detail)
 
     def _rules(self, state: ExperimentState) -> Rules:
         return Rules(

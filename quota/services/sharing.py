@@ -20,6 +20,7 @@ from quota.domain.planning import plan_shared
 from quota.domain.space import Space
 from quota.domain.standing import Standing, standing_of
 from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, QuotaError, StoreError
+from quota.projections.loading import Detail, detail_for
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ class Sharing:
     Attributes:
         deployment: Says what the limits, reserves and pins are.
         parameters: The policy.
-        looked_at: Gives an experiment's state, up to its last event.
+        looked_at: Gives an experiment's state, up to its last event, with as much of it as is asked for.
         rules: Gives its rules.
         obstacle: What keeps a checkpoint's URI from being evicted, if anything does.
         space_at: Tells how full the file system of a store is, by its root.
@@ -40,7 +41,7 @@ class Sharing:
 
     deployment: DeploymentState
     parameters: PolicyParameters
-    looked_at: Callable[[str], AbstractContextManager[ExperimentState]]
+    looked_at: Callable[[str, Detail], AbstractContextManager[ExperimentState]]
     rules: Callable[[ExperimentState], Rules]
     obstacle: Callable[[str], Obstacle | None]
     space_at: Callable[[str], Space | None]
@@ -81,13 +82,14 @@ class Sharing:
         self, experiment_ids: Iterable[str], limits: Sequence[EffectiveLimit], chosen: Collection[str]
     ) -> list[Standing]:
         found: list[Standing] = []
+        detail = detail_for(self.parameters)
         for experiment_id in experiment_ids:
             # Orphans are nobody's checkpoints; what of them is in the trash takes up room all the same.
             is_orphans = experiment_id == ORPHANS_STREAM
             may_evict = experiment_id in chosen and not is_orphans
             may_purge = experiment_id in chosen or is_orphans
             try:
-                with self.looked_at(experiment_id) as state:
+                with self.looked_at(experiment_id, detail if may_evict else "holdings") as state:
                     rules, may = self.rules(state), {"may_evict": may_evict, "may_purge": may_purge}
                     standing = standing_of(state, limits, rules, self.obstacle, **may)
             except (LogCorrupt, ProjectionDiverged) as error:
@@ -118,7 +120,7 @@ class Sharing:
         for experiment_id in sorted(set(chosen) - {ORPHANS_STREAM}):
             gone = {one.uri for part in parts if part.experiment_id == experiment_id for one in part.evictions}
             try:
-                with self.looked_at(experiment_id) as state:
+                with self.looked_at(experiment_id, "holdings") as state:
                     if state.experiment is not None:
                         rules, scope, measure = self.rules(state), plan.limit.parsed_scope, plan.limit.measure
                         counts += held_back(state, scope, measure, rules, self.obstacle, gone)

@@ -16,8 +16,10 @@ from quota.domain.keeping import Rules
 from quota.domain.plan import Plan, SharedPlan
 from quota.domain.planning import plan_experiment
 from quota.errors import LogCorrupt, ProjectionDiverged, QuotaError
+from quota.eventlog.database import Database
 from quota.eventlog.log import Prepared
-from quota.projections.projector import LockedExperiment, Projector
+from quota.projections.loading import Detail, detail_for
+from quota.projections.projector import Projector
 from quota.services.appending import Appender
 from quota.services.claiming import Claimer
 from quota.services.fencing import FencedStreams
@@ -45,6 +47,7 @@ _ERRORS_KEPT = 20
 class SweepRun:
     """One sweep under way. It stops after the batch in hand once `should_stop`; the next one finishes what is open."""
 
+    database: Database
     streams: FencedStreams
     projector: Projector
     appender: Appender
@@ -126,25 +129,35 @@ class SweepRun:
         trusted = [one for one in experiment_ids if one not in self.report.untrusted]
         return sharing.plan(trusted, {one for one in chosen if one not in self.report.untrusted})
 
+    def plan(self, experiment_id: str) -> list[Plan]:
+        """Plan what is left to this run, and store what the projections have caught up with."""
+        return [self.claimer.left_of(plan) for plan in self._whole_plans(experiment_id)]
+
+    def _whole_plans(self, experiment_id: str) -> list[Plan]:
+        deployment = self.deployment()
+        limits = deployment.own_limits(experiment_id)
+        if not limits:
+            return []
+        with self._looked_at(experiment_id, detail_for(self.order.parameters)) as state:
+            if state.experiment is None:
+                return []
+            return plan_experiment(state, limits, self.rules(state, deployment), self.obstacle)
+
     @contextmanager
-    def _looked_at(self, experiment_id: str) -> Iterator[ExperimentState]:
+    def _looked_at(self, experiment_id: str, detail: Detail) -> Iterator[ExperimentState]:
+        """Give an experiment's state, which may have changed as soon as it is given: what is planned is asked again.
+
+        What is neither kept nor behind is loaded as far as it is asked for, without the lock.
+        """
+        self.streams.lease.keep()
+        if not self.projector.is_at_hand(experiment_id):
+            with self.database.read() as connection:
+                if self.projector.is_caught_up(connection, experiment_id):
+                    yield self.projector.glance(connection, experiment_id, detail)
+                    return
         with self.streams.locked(experiment_id) as locked:
             self.projector.store(locked)
             yield locked.state
-
-    def plan(self, experiment_id: str) -> list[Plan]:
-        """Plan under the lock what is left to this run, and store what the projections have caught up with."""
-        with self.streams.locked(experiment_id) as locked:
-            self.projector.store(locked)
-            plans = self._whole_plans(locked)
-        return [self.claimer.left_of(plan) for plan in plans]
-
-    def _whole_plans(self, locked: LockedExperiment) -> list[Plan]:
-        if locked.state.experiment is None:
-            return []
-        deployment = self.projector.held_deployment(locked.stream.connection)
-        limits = deployment.own_limits(locked.state.experiment_id)
-        return plan_experiment(locked.state, limits, self.rules(locked.state, deployment), self.obstacle)
 
     def rules(self, state: ExperimentState, deployment: DeploymentState) -> Rules:
         """Return by which rules an experiment's checkpoints are chosen."""
@@ -246,9 +259,7 @@ class SweepRun:
         return stream.position, stream.hash
 
     def _note_excess(self, experiment_id: str) -> None:
-        with self.streams.locked(experiment_id) as locked:
-            plans = self._whole_plans(locked)
-        for plan in plans:
+        for plan in self._whole_plans(experiment_id):
             if self._is_to_be_told_of(plan):
                 self.report.note_excess(experiment_id, plan.kept)
 

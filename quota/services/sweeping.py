@@ -181,7 +181,7 @@ class Sweeper:
 
     def _deployment(self) -> DeploymentState:
         with self._database.read() as connection:
-            return self._projector.look_at_deployment(connection)
+            return self._projector.deployment(connection)
 
     def _has_orphans(self) -> bool:
         with self._database.read() as connection:
@@ -233,6 +233,7 @@ class Sweeper:
                 report=report,
             )
             yield SweepRun(
+                database=self._database,
                 streams=streams,
                 projector=self._projector,
                 appender=self._appender,

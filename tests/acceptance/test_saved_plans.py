@@ -45,7 +45,7 @@ def test_what_the_readme_shows(paused: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith(
-        "1 evicted into the trash, which keeps them for 1h; 0 purged, 0 B freed; 0 failed, 0 cancelled\n"
+        "1 evicted into the trash, which keeps them for up to 1h; 0 purged, 0 B freed; 0 failed, 0 cancelled\n"
     )
     assert (paused / "trial-1").is_dir()
     assert not (paused / "trial-2").exists()

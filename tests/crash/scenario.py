@@ -244,9 +244,9 @@ class Scenario:
         """Let another limit call for evictions."""
         administration, chosen = self.services.administration, self.random.choice(LIMITS)
         administration.set_limit(chosen)
-        for scope, measure in administration.look().limits:
-            if (scope, measure) != (chosen.scope, chosen.measure):
-                administration.remove_limit(scope, measure)
+        for limit in administration.look().limits.values():
+            if (limit.scope, limit.measure) != (chosen.scope, chosen.measure):
+                administration.remove_limit(limit.scope, limit.measure)
 
     def rebuild(self, _: ExperimentState) -> None:
         self.services.rebuilder.rebuild(EXPERIMENT, lambda _: None)
