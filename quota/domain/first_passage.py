@@ -1,9 +1,10 @@
 """When a paused trial becomes promotable: the first passage of an urn (DESIGN.md, section 6, "a better probability").
 
 Arrivals come one by one. The first `d` of them are known to be on their way, and each has a chance of its own to rank
-better. Those after them are exchangeable with the entries that are there, which makes a Pólya urn: after l arrivals of
-which j were better than a trial at rank k of n, the next one is better with probability (k + j) / (n + 1 + l). With i
-better arrivals it needs l_i arrivals in all.
+better. Those after them are drawn from a Pólya urn, which starts with a share s of better ones and learns from each
+arrival: after l arrivals of which j were better than a trial in a rung of n, the next one is better with probability
+(s (n + 1) + j) / (n + 1 + l). If arrivals are exchangeable with the entries that are there, s is k / (n + 1) for rank
+k. With i better arrivals a trial needs l_i arrivals in all.
 
 All terms are positive and are summed as they are, so that small probabilities keep their digits.
 """
@@ -20,7 +21,7 @@ from quota.domain.resume_probability import binomial_terms
 
 Floats = npt.NDArray[np.float64]
 
-BLOCK = 4_096
+BLOCK = 512
 """Candidates computed at a time: keeps the working memory at a few megabytes."""
 
 MOST_ARRIVALS = 1e7
@@ -72,7 +73,7 @@ class Passages:
         return total
 
 
-def passages(ranks: npt.NDArray[np.int64], known: Floats, urn: Urn) -> Passages:
+def passages(ranks: npt.NDArray[np.int64], known: Floats, shares: Floats, urn: Urn) -> Passages:
     """Return when each candidate becomes promotable: at arrival 0 where it is so already.
 
     A trial is promotable as in Syne Tune: where k - 1 <= alpha (n - 1) in a rung of two entries or more.
@@ -80,7 +81,8 @@ def passages(ranks: npt.NDArray[np.int64], known: Floats, urn: Urn) -> Passages:
     Args:
         ranks: Shape (n,). Ranks k, from 1; of entries that are equal, that of the best.
         known: Shape (d, n). The chance of each arrival that is on its way to rank better than each candidate.
-        urn: What comes after them.
+        shares: Shape (n,), in (0, 1). The share of what comes after them that is expected to rank better.
+        urn: The rung.
     """
     shape = urn.steps + 1, len(ranks)
     arrivals, chances = np.empty(shape), np.empty(shape)
@@ -88,7 +90,7 @@ def passages(ranks: npt.NDArray[np.int64], known: Floats, urn: Urn) -> Passages:
         block = slice(start, start + BLOCK)
         needed = _needed(ranks[block], len(known), urn)
         arrivals[:, block] = needed
-        chances[:, block] = _chances(ranks[block], known[:, block], needed, urn)
+        chances[:, block] = _chances(shares[block], known[:, block], needed, urn)
     return Passages(arrivals, chances)
 
 
@@ -106,7 +108,7 @@ def _needed(ranks: npt.NDArray[np.int64], known: int, urn: Urn) -> Floats:
     return most
 
 
-def _chances(ranks: npt.NDArray[np.int64], known: Floats, needed: Floats, urn: Urn) -> Floats:
+def _chances(shares: Floats, known: Floats, needed: Floats, urn: Urn) -> Floats:
     chances = np.zeros_like(needed)
     in_time = needed <= urn.horizon(len(known))
     # Row j of `waiting`: not promotable yet, with j better arrivals so far.
@@ -118,7 +120,7 @@ def _chances(ranks: npt.NDArray[np.int64], known: Floats, needed: Floats, urn: U
         following[1:] += waiting[:-1] * chance
         waiting = following
         _absorb(chances, waiting, needed == number)
-    return _from_urn(ranks, waiting, chances, needed, in_time, len(known), urn)
+    return _from_urn(shares, waiting, chances, needed, in_time, len(known), urn)
 
 
 def _absorb(chances: Floats, waiting: Floats, there: npt.NDArray[np.bool_]) -> None:
@@ -131,7 +133,7 @@ def _absorb(chances: Floats, waiting: Floats, there: npt.NDArray[np.bool_]) -> N
 
 
 def _from_urn(
-    ranks: npt.NDArray[np.int64],
+    shares: Floats,
     waiting: Floats,
     chances: Floats,
     needed: Floats,
@@ -146,34 +148,31 @@ def _from_urn(
     what the urn gives it / what q does.
     """
     q = min(max(urn.promotion_quantile, 1e-3), 1 - 1e-3)
-    a: Floats = ranks.astype(np.float64)
-    b: Floats = urn.rung_length + 1.0 - a
+    a: Floats = shares * (urn.rung_length + 1.0)
+    b: Floats = (1.0 - shares) * (urn.rung_length + 1.0)
     better = np.arange(urn.steps + 1, dtype=np.float64).reshape(-1, 1)
     passing = _times_exp(waiting, -_log_weight(a, b, better, np.full_like(needed, known), q))
-    weights = _log_weight(a, b, better, needed, q)
     reached = np.maximum(needed, known)
-    before = np.full(len(ranks), float(known))
-    for i in range(urn.steps + 1):
-        if not in_time[i].any():
-            break
-        passing = _convolved(passing, reached[i] - before, q, i)
+    follows = int(np.sum(in_time.any(axis=1)))
+    arriving = np.diff(reached[:follows], axis=0, prepend=float(known))
+    terms = binomial_terms(arriving.reshape(-1), urn.steps, q).reshape(urn.steps + 1, follows, len(shares))
+    weights = _log_weight(a, b, better[:follows], needed[:follows], q)
+    for i in range(follows):
+        passing = _convolved(passing, terms[:, i], i)
         passing[:, ~in_time[i]] = 0.0
-        before = reached[i]
         chances[i] += _times_exp(passing[i], weights[i])
         # Only paths that have not got there go on: those with more than i better ones.
         passing[i] = 0.0
     return chances
 
 
-def _convolved(passing: Floats, trials: Floats, q: float, first: int) -> Floats:
-    """Let `trials` arrivals more come; rows below `first` are empty."""
+def _convolved(passing: Floats, terms: Floats, first: int) -> Floats:
+    """Let arrivals more come, of which row j of `terms` says how likely j are better; rows below `first` are empty."""
     rows = len(passing)
-    # 0 … rows - 1 - first may be better among them; what more of them would give is not followed.
-    terms = binomial_terms(trials, rows - 1 - first, q)
     following = np.zeros_like(passing)
-    for more, term in enumerate(terms):
-        if term.any():
-            following[first + more :] += passing[first : rows - more] * term
+    # What more of them than there are rows would give is not followed.
+    for more in np.flatnonzero(terms[: rows - first].any(axis=1)).tolist():
+        following[first + more :] += passing[first : rows - more] * terms[more]
     return following
 
 

@@ -1,30 +1,16 @@
-"""What is known of the trials that are on their way to a rung: how they may rank there.
-
-A trial that was resumed from the rung below arrives at a rung next. Both rungs rank their common trials alike, more or
-less: so where the trial stands below, among those that came on before it, says where it is to be expected above, and
-how far others ended up from where they had been expected says how sure that is. The same measurement tells that late
-arrivals at an upper rung tend to rank low: they were the ones that had to wait for their promotion.
-"""
+"""What is known of the trials that are on their way to a rung: how they may rank there."""
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
+from quota.domain.climbs import PRIOR_SPREAD, Climb, chances_ahead
 from quota.domain.experiment import ExperimentState
 from quota.domain.first_passage import Floats
-from quota.domain.rung import Rung
-
-PRIOR_SPREAD = 0.25
-PRIOR_SIZE = 3.0
-"""Before there is much to measure, ranks are taken to differ by a quarter of the rung, as three trials would say."""
-
-_LOGISTIC = math.sqrt(3.0) / math.pi
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +32,20 @@ class NextArrivals:
             relative_ranks: Shape (n,). k / (n + 1) of the candidates.
 
         Returns:
-            Shape (d, n). By a logistic distribution around the expected place.
+            Shape (d, n).
         """
-        places = np.array(self.places, dtype=np.float64).reshape(-1, 1)
-        chances: Floats = 1.0 / (1.0 + np.exp((places - relative_ranks.reshape(1, -1)) / (self.spread * _LOGISTIC)))
-        return chances
+        return chances_ahead(relative_ranks, np.array(self.places, dtype=np.float64), self.spread)
 
 
 NOTHING_KNOWN = NextArrivals()
 
 
-def next_arrivals(state: ExperimentState, most: int) -> Mapping[int, NextArrivals]:
+def next_arrivals(state: ExperimentState, ways: Mapping[int, Climb], most: int) -> Mapping[int, NextArrivals]:
     """Return what is known of the next arrivals, by rung level; only rungs that some trial is on its way to.
 
     Args:
         state: The experiment.
+        ways: Its climbs.
         most: How many arrivals a rung are enough; those that have come farthest count.
     """
     on_their_way: dict[int, list[tuple[int, str]]] = {}
@@ -68,23 +53,11 @@ def next_arrivals(state: ExperimentState, most: int) -> Mapping[int, NextArrival
         if trial.status == "running" and trial.level is not None:
             on_their_way.setdefault(trial.level, []).append((-(trial.resource or 0), trial.trial_id))
     found = {}
-    for below, above in pairwise(state.rungs):
-        trial_ids = [trial_id for _, trial_id in sorted(on_their_way.get(below, ()))[:most]]
-        if trial_ids and len(state.rungs[above]):
-            found[above] = _expected(state.rungs[below], state.rungs[above], trial_ids)
+    for level, above in pairwise(state.rungs):
+        below = state.rungs[level]
+        trial_ids = [trial_id for _, trial_id in sorted(on_their_way.get(level, ()))[:most]]
+        if trial_ids and above in ways:
+            ranks = np.array([below.rank(one) for one in trial_ids], dtype=np.float64)
+            places = ways[above].expected_places(ranks / (len(below) + 1.0))
+            found[above] = NextArrivals(tuple(places.tolist()), ways[above].spread)
     return found
-
-
-def _expected(below: Rung, above: Rung, trial_ids: Sequence[str]) -> NextArrivals:
-    places_above = {trial_id: place for place, trial_id in enumerate(above.in_order(), start=1)}
-    common = sorted((below.entries[one].key, one) for one in places_above if one in below.entries)
-    keys = [key for key, _ in common]
-    moved = [
-        (place - 0.5) / len(common) - (places_above[trial_id] - 0.5) / len(above)
-        for place, (_, trial_id) in enumerate(common, start=1)
-    ]
-    variance = (math.fsum(one * one for one in moved) + PRIOR_SIZE * PRIOR_SPREAD**2) / (len(moved) + PRIOR_SIZE)
-    return NextArrivals(
-        tuple((bisect_left(keys, below.entries[one].key) + 0.5) / (len(keys) + 1) for one in trial_ids),
-        math.sqrt(variance),
-    )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import blake2b
@@ -11,11 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from quota.domain.climbs import climbs
 from quota.domain.events import EvictionReason, PolicyParameters
 from quota.domain.expected_cost import place_values
 from quota.domain.experiment import OVERALL, Checkpoint, Estimator, Experiment, ExperimentState
-from quota.domain.first_passage import Urn, passages
+from quota.domain.first_passage import passages
 from quota.domain.keeping import Rules, best_completed, ended_as, why_kept
+from quota.domain.later_arrivals import ANYWHERE, LaterArrivals, later_arrivals, urn_at
 from quota.domain.next_arrivals import NOTHING_KNOWN, NextArrivals, next_arrivals
 from quota.domain.resume_probability import resume_probabilities
 from quota.domain.rung import Rung, RungEntry
@@ -49,7 +50,8 @@ class Candidate:
         estimator_total: Its data.
         rank_of_equals: Rank of the best entry with the same metric; None for policies that do not ask, as is the next.
         arrivals_better: The chance of each trial that is on its way to the rung to rank better there.
-        p_better: Chance that an arrival ranks better: the estimator's posterior mean, or what the ranks alone say.
+        p_better: Chance that an arrival ranks better: the estimator's posterior mean, or what is expected of those that
+            come after the ones on their way.
         time_ratio: Time remaining / time elapsed.
         resume_probability: Probability that the trial is resumed.
         score: Expected resource lost, by `expected-cost` for each arrival that its place is kept; 0 for one that no
@@ -121,8 +123,7 @@ def candidates(state: ExperimentState, rules: Rules) -> list[Candidate]:
         if why_kept(state, checkpoint, reason, rules, best) is None
     ]
     ratio = time_ratio(state.registered, rules.now)
-    is_asked = rules.parameters.policy == "expected-cost"
-    coming = next_arrivals(state, rules.parameters.approx_steps) if is_asked else {}
+    coming = _coming(state, rules, ratio) if rules.parameters.policy == "expected-cost" else {}
     for level in reversed(state.rungs):
         paused = [
             (rank, entry, checkpoint)
@@ -136,8 +137,7 @@ def candidates(state: ExperimentState, rules: Rules) -> list[Candidate]:
             case "syne-tune":
                 found.extend(_scored(state, state.rungs[level], paused, rules, ratio))
             case "expected-cost":
-                known = coming.get(level, NOTHING_KNOWN)
-                found.extend(_valued(state, state.rungs[level], paused, known, rules, ratio))
+                found.extend(_valued(state, state.rungs[level], paused, coming[level], rules, ratio))
             case "by_level" | "random":
                 found.extend(_ranked(state.rungs[level], *one) for one in paused)
     return found
@@ -218,29 +218,32 @@ def _scored(
     ]
 
 
+def _coming(state: ExperimentState, rules: Rules, ratio: float) -> Mapping[int, tuple[NextArrivals, LaterArrivals]]:
+    """Return what is to arrive at each rung: what is on its way, and what comes later."""
+    steps, ways = rules.parameters.approx_steps, climbs(state.rungs)
+    known = next_arrivals(state, ways, steps)
+    later = later_arrivals(state, ways, known, ratio, steps)
+    return {level: (known.get(level, NOTHING_KNOWN), later.get(level, ANYWHERE)) for level in state.rungs}
+
+
 def _valued(
     state: ExperimentState,
     rung: Rung,
     paused: Sequence[tuple[int, RungEntry, Checkpoint]],
-    known: NextArrivals,
+    coming: tuple[NextArrivals, LaterArrivals],
     rules: Rules,
     ratio: float,
 ) -> list[Candidate]:
+    known, later = coming
     ranks = np.array([rung.rank_of_equals(entry.trial_id) for _, entry, _ in paused], dtype=np.int64)
     relative_ranks = ranks / (len(rung) + 1.0)
-    chances = known.better_than(relative_ranks)
-    urn = Urn(
-        rung_length=len(rung),
-        promotion_quantile=rung.promotion_quantile,
-        most_arrivals=math.ceil(len(rung) * ratio),
-        steps=rules.parameters.approx_steps,
-    )
-    found = passages(ranks, chances, urn)
+    chances, shares = known.better_than(relative_ranks), later.better_than(relative_ranks)
+    found = passages(ranks, chances, shares, urn_at(rung, ratio, rules.parameters.approx_steps))
     goes_on = 1.0 if state.registered.finished_at is None else 0.0
     columns = (
         ranks.tolist(),
         chances.T.tolist(),
-        relative_ranks.tolist(),
+        shares.tolist(),
         (found.probability * goes_on).tolist(),
         (place_values(found, rung.level) * goes_on).tolist(),
     )

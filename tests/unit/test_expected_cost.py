@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from folding import REGISTERED, START, Story
+from quota.domain.climbs import PRIOR_SIZE, PRIOR_SPREAD, climbs
 from quota.domain.events import ExperimentFinished, PolicyParameters
 from quota.domain.expected_cost import place_values
 from quota.domain.first_passage import Passages
 from quota.domain.keeping import Rules
-from quota.domain.next_arrivals import PRIOR_SIZE, PRIOR_SPREAD, next_arrivals
+from quota.domain.next_arrivals import NextArrivals, next_arrivals
 from quota.domain.policies import Candidate, candidates
 from recomputing import in_order_of_eviction
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 EXPECTED_COST = PolicyParameters(policy="expected-cost")
 
@@ -35,6 +40,10 @@ def climb(story: Story, trial_id: str, metric: float) -> None:
     story.pause(trial_id, level=3, metric=metric)
 
 
+def coming(story: Story, most: int = 25) -> Mapping[int, NextArrivals]:
+    return next_arrivals(story.state, climbs(story.state.rungs), most)
+
+
 def scored(story: Story) -> list[Candidate]:
     return candidates(story.state, Rules(parameters=EXPECTED_COST, now=story.events[-1].recorded_at))
 
@@ -43,9 +52,9 @@ def test_a_running_trial_is_expected_where_it_stood_below() -> None:
     story = told(0.1, 0.2, 0.3, 0.4, 0.5)
     for trial_id, metric in (("0", 1.0), ("2", 3.0), ("4", 5.0)):
         climb(story, trial_id, metric)
-    assert dict(next_arrivals(story.state, 25)) == {}
+    assert dict(coming(story)) == {}
     story.resume("3")
-    [(level, known)] = next_arrivals(story.state, 25).items()
+    [(level, known)] = coming(story).items()
     assert level == 3
     # Behind trials 0 and 2, before 4; the three have kept their order.
     assert known.places == (2.5 / 4,)
@@ -63,7 +72,7 @@ def test_what_kept_its_order_less_says_less() -> None:
     spreads = []
     for story in (kept, turned):
         story.resume("3")
-        spreads.append(next_arrivals(story.state, 25)[3].spread)
+        spreads.append(coming(story)[3].spread)
     assert spreads[0] < PRIOR_SPREAD < spreads[1]
 
 
@@ -74,8 +83,8 @@ def test_only_so_many_arrivals_are_followed_those_first_that_have_come_farthest(
     story.resume("2")
     story.report("2", 2, 0.0)
     # Both stood behind trial 0.
-    assert next_arrivals(story.state, 25)[3].places == (0.75, 0.75)
-    assert next_arrivals(story.state, 1)[3].places == (0.75,)
+    assert coming(story)[3].places == (0.75, 0.75)
+    assert coming(story, 1)[3].places == (0.75,)
 
 
 def test_a_worse_trial_on_its_way_makes_a_resume_likelier_and_a_better_one_less() -> None:

@@ -26,17 +26,22 @@ def urn_of(length: int, quantile: float, horizon: float, *, steps: int = 25) -> 
     return Urn(rung_length=length, promotion_quantile=quantile, most_arrivals=horizon, steps=steps)
 
 
-def found(ranks: Sequence[int], known: Sequence[float], urn: Urn) -> Passages:
+def found(ranks: Sequence[int], known: Sequence[float], urn: Urn, *, share: float | None = None) -> Passages:
+    """Let each known arrival have its chance, and the others start with `share`; as entries rank, where it is None."""
     chances = np.array(known, dtype=np.float64).reshape(-1, 1) * np.ones((1, len(ranks)))
-    return passages(np.array(ranks, dtype=np.int64), chances, urn)
+    places = np.array(ranks, dtype=np.int64)
+    shares = places / (urn.rung_length + 1.0) if share is None else np.full(len(places), share)
+    return passages(places, chances, shares, urn)
 
 
 def is_promotable(rank: int, length: int, quantile: float) -> bool:
     return length >= 2 and rank - 1 <= quantile * (length - 1) + 1e-12
 
 
-def exactly(rank: int, known: Sequence[float], urn: Urn) -> Fraction:
+def exactly(rank: int, known: Sequence[float], urn: Urn, *, share: float | None = None) -> Fraction:
     """Follow every number of better arrivals, arrival by arrival, in fractions."""
+    size = urn.rung_length + 1
+    start = Fraction(rank) if share is None else Fraction(share) * size
     waiting = {0: Fraction(1)}
     total = Fraction(0)
     for arrived in range(int(max(urn.most_arrivals, len(known))) + 1):
@@ -46,13 +51,10 @@ def exactly(rank: int, known: Sequence[float], urn: Urn) -> Fraction:
             total += waiting.pop(better)
         following: dict[int, Fraction] = {}
         for better, mass in waiting.items():
-            if arrived < len(known):
-                chance = Fraction(known[arrived])
-            else:
-                chance = Fraction(rank + better, urn.rung_length + 1 + arrived)
-            for more, share in ((1, chance), (0, 1 - chance)):
+            chance = Fraction(known[arrived]) if arrived < len(known) else (start + better) / (size + arrived)
+            for more, part in ((1, chance), (0, 1 - chance)):
                 if better + more <= urn.steps:
-                    following[better + more] = following.get(better + more, Fraction(0)) + mass * share
+                    following[better + more] = following.get(better + more, Fraction(0)) + mass * part
         waiting = following
     return total
 
@@ -63,15 +65,16 @@ def exactly(rank: int, known: Sequence[float], urn: Urn) -> Fraction:
     horizon=st.integers(0, 40),
     known=st.lists(st.sampled_from([0.125, 0.5, 0.9375]), max_size=4),
     steps=st.integers(1, 30),
+    share=st.none() | st.sampled_from([1e-9, 1 - 1e-9]) | st.floats(0.01, 0.99),
     data=st.data(),
 )
 def test_is_the_share_of_all_futures_of_the_urn(
-    length: int, quantile: float, horizon: int, known: list[float], steps: int, data: st.DataObject
+    length: int, quantile: float, horizon: int, known: list[float], steps: int, share: float | None, data: st.DataObject
 ) -> None:
     rank = data.draw(st.integers(1, length))
     urn = urn_of(length, quantile, horizon, steps=steps)
-    expected = float(exactly(rank, known, urn))
-    [probability] = found([rank], known, urn).probability
+    expected = float(exactly(rank, known, urn, share=share))
+    [probability] = found([rank], known, urn, share=share).probability
     assert probability == pytest.approx(expected, rel=1e-9, abs=1e-300)
 
 
@@ -87,7 +90,7 @@ def test_tiny_ones_keep_their_digits(rank: int, length: int, quantile: float, ho
     assert probability == pytest.approx(exact, rel=1e-9, abs=0)
 
 
-def simulated(rank: int, known: Sequence[float], urn: Urn, seed: int) -> tuple[float, float]:
+def simulated(rank: int, known: Sequence[float], share: float, urn: Urn, seed: int) -> tuple[float, float]:
     """Simulate the urn, and weigh each path, since arrivals are drawn as rarely better as it takes to get there.
 
     Returns:
@@ -97,7 +100,8 @@ def simulated(rank: int, known: Sequence[float], urn: Urn, seed: int) -> tuple[f
     better, weights = np.zeros(PATHS), np.ones(PATHS)
     hits = np.zeros(PATHS)
     waiting = np.ones(PATHS, dtype=bool)
-    biased = min(0.9 * urn.promotion_quantile, rank / (urn.rung_length + 1))
+    biased = min(0.9 * urn.promotion_quantile, share)
+    start = share * (urn.rung_length + 1)
     for arrived in range(int(max(urn.most_arrivals, len(known))) + 1):
         length = urn.rung_length + arrived
         if length >= 2:
@@ -107,7 +111,7 @@ def simulated(rank: int, known: Sequence[float], urn: Urn, seed: int) -> tuple[f
         if arrived < len(known):
             chance = np.full(PATHS, known[arrived])
         else:
-            chance = (rank + better) / (urn.rung_length + 1 + arrived)
+            chance = (start + better) / (urn.rung_length + 1 + arrived)
         is_better = draw.random(PATHS) < biased
         weights *= np.where(is_better, chance / biased, (1 - chance) / (1 - biased))
         better += is_better
@@ -123,12 +127,13 @@ def test_agrees_with_a_simulation_of_the_model_down_to_one_in_a_million() -> Non
         rank = int(draw.integers(1, length + 1))
         quantile = float(draw.uniform(0.15, 0.95))
         known = draw.uniform(0.05, 0.95, size=draw.integers(0, 4)).tolist()
+        share = (rank / (length + 1)) ** float(draw.uniform(0.5, 2))
         urn = urn_of(length, quantile, int(draw.integers(1, 80)))
-        [probability] = found([rank], known, urn).probability
+        [probability] = found([rank], known, urn, share=share).probability
         if is_promotable(rank, length, quantile) or probability < 1e-6:
             continue
-        mean, error = simulated(rank, known, urn, seed=len(deviations))
-        assert abs(mean - probability) <= 5 * error + 1e-9, (rank, urn, known, mean, error, probability)
+        mean, error = simulated(rank, known, share, urn, seed=len(deviations))
+        assert abs(mean - probability) <= 5 * error + 1e-9, (rank, urn, known, share, mean, error, probability)
         assert error < 0.35 * probability
         deviations.append((mean - probability) / error)
         smallest = min(smallest, probability)
@@ -143,6 +148,11 @@ def test_is_zero_or_rises_with_the_horizon_and_falls_with_the_rank() -> None:
     for row in rows:
         assert (np.diff(row) <= 1e-12).all()
     assert rows[0].tolist() == [1.0] * 12 + [0.0] * 28
+
+
+def test_falls_with_the_share_that_is_to_rank_better() -> None:
+    row = [found([9], (0.5,), urn_of(12, 0.5, 40), share=share).probability[0] for share in (0.1, 0.3, 0.5, 0.7, 0.9)]
+    assert all(less > more > 0 for less, more in itertools.pairwise(row))
 
 
 def test_there_is_no_time_for_a_first_step_beyond_the_horizon() -> None:

@@ -64,7 +64,8 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
         estimator_total: All its data.
         rank_of_equals: Rank of the best entry with the same metric. This and the next are inputs of `expected-cost`.
         arrivals_better: The chance of each trial that was on its way to the rung to rank better there.
-        p_better: Chance that an arrival ranks better: the estimator's posterior mean, or what the ranks alone say.
+        p_better: Chance that an arrival ranks better: the estimator's posterior mean; by `expected-cost`, what is
+            expected of arrivals that come after those.
         time_ratio: Time remaining / time elapsed.
         resume_probability: Probability that the trial is resumed.
         score: Expected resource lost; by `expected-cost`, for each arrival at the rung that the place is kept.

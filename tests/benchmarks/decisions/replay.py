@@ -140,6 +140,8 @@ class Replay:
             for one in self.state.trials.values()
             if one.status == "running" or (one.status == "paused" and one.stored_checkpoints)
         )
+        if held <= limit_bytes:
+            return []
         pool = [Choice(EXPERIMENT, one) for one in candidates(self.state, self._rules) if one.counts]
         chosen = choose(pool, math.ceil(held - limit_bytes), "bytes", self.parameters)
         return [one.candidate for one in chosen]
