@@ -123,7 +123,7 @@ class Settings(BaseSettings):
 
     database: str = DEFAULT_DATABASE
     actor: Annotated[str, AfterValidator(check_actor)] = Field(default_factory=default_actor)
-    policy: Literal["syne-tune", "expected-cost", "by_level", "random"] = "syne-tune"
+    policy: Literal["syne-tune", "expected-cost", "by_level", "random"] = "expected-cost"
     approx_steps: Annotated[int, BeforeValidator(_number), Field(ge=1, le=1_000)] = 25
     prior_mean: Annotated[float, BeforeValidator(_number), Field(gt=0, lt=1)] = 0.33
     prior_size: Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)] = 2.0

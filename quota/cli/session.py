@@ -27,7 +27,7 @@ ExperimentOption = Annotated[
     list[str] | None, typer.Option("--experiment", "-e", metavar="ID", help="Only this one; may be repeated.")
 ]
 PolicyOption = Annotated[
-    str | None, typer.Option("--policy", metavar="NAME", help="syne-tune (default), expected-cost, by_level or random.")
+    str | None, typer.Option("--policy", metavar="NAME", help="expected-cost (default), syne-tune, by_level or random.")
 ]
 LogFormatOption = Annotated[
     str | None,
