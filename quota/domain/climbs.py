@@ -54,7 +54,8 @@ def climbs(rungs: Mapping[int, Rung]) -> Mapping[int, Climb]:
 
 def _measured(below: Rung, above: Rung) -> Climb:
     places_above = {trial_id: place for place, trial_id in enumerate(above.in_order(), start=1)}
-    common = sorted((below.rank(one), one) for one in places_above if one in below.entries)
+    ranks_below = enumerate(below.in_order(), start=1)
+    common = [(rank, trial_id) for rank, trial_id in ranks_below if trial_id in places_above]
     moved = [
         (place - 0.5) / len(common) - (places_above[trial_id] - 0.5) / len(above)
         for place, (_, trial_id) in enumerate(common, start=1)

@@ -118,8 +118,9 @@ def _going_on(
 def _waiting(state: ExperimentState, rung: Rung) -> Iterator[int]:
     """Yield the ranks of the trials that are paused at a rung, whether their checkpoint is there or not."""
     for rank, trial_id in enumerate(rung.in_order(), start=1):
-        trial = state.trials[trial_id]
-        if trial.status == "paused" and trial.level == rung.level:
+        # A trial that was not loaded to plan by is paused, and holds nothing.
+        trial = state.trials.get(trial_id)
+        if not rung.entries[trial_id].promoted and (trial is None or trial.status == "paused"):
             yield rank
 
 

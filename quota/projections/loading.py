@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 import numpy as np
-from sqlalchemy import ColumnElement, Connection, Table, or_, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
 
 from quota.domain.deployment import DeploymentState, Store, Sweep
 from quota.domain.events import EvictionDecided, PolicyParameters, RecordedEvent
@@ -92,8 +92,9 @@ def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -
 def load_live(connection: Connection, log: EventLog, experiment_id: str, detail: Detail) -> ExperimentState:
     """Load what planning asks of an experiment, as far as its rows reflect the stream; nothing is folded into that.
 
-    Trials that hold nothing and neither run nor have completed are left out, and so are their checkpoints. Of rungs
-    there are no more than the entries that are asked for.
+    Left out are paused trials that hold nothing, and checkpoints of all trials that hold nothing. Where not all
+    entries are asked for, trials that have stopped or failed are left out too, and of rungs there are no more than the
+    candidates, if any.
     """
     state = _begun(connection, experiment_id)
     match detail:
@@ -105,7 +106,10 @@ def load_live(connection: Connection, log: EventLog, experiment_id: str, detail:
             _load_entries(connection, state)
     opened = select(decisions.c.trial_id).where(*_open_of(experiment_id))
     holds = or_(trials.c.stored_checkpoints > 0, trials.c.trial_id.in_(opened))
-    _load_trials(connection, state, or_(holds, trials.c.status.in_(["running", "completed"])))
+    known = or_(holds, trials.c.status.in_(["running", "completed"]))
+    if detail == "entries":
+        known = or_(known, and_(trials.c.status.in_(["stopped", "failed"]), trials.c.level.is_not(None)))
+    _load_trials(connection, state, known)
     holding = select(trials.c.trial_id).where(trials.c.experiment_id == experiment_id, holds)
     _load_checkpoints(connection, state, or_(checkpoints.c.trial_id.in_(holding), checkpoints.c.trial_id.in_(opened)))
     _load_decisions(connection, log, state)

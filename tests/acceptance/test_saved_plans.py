@@ -245,7 +245,7 @@ def test_settings_that_differ_make_a_plan_stale(run: Run, paused: Path, monkeypa
     assert "  setting min_age_seconds: it is 60.0 by now, and was 0.0\n" in refused.err
     monkeypatch.delenv("QUOTA_MIN_AGE")
     monkeypatch.setenv("QUOTA_POLICY", "by_level")
-    assert "  setting policy: it is by_level by now, and was syne-tune\n" in run("sweep", "--plan", "plan.json").err
+    assert "  setting policy: it is by_level by now, and was expected-cost\n" in run("sweep", "--plan", "plan.json").err
     monkeypatch.delenv("QUOTA_POLICY")
     assert run("sweep", "--plan", "plan.json").code == 0
     (evicted,) = run("evictions", "--json").data

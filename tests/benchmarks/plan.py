@@ -1,8 +1,8 @@
 """How long a plan over many experiments takes, and in how much memory: by candidates, and by the history behind them.
 
 Run it as `python -m benchmarks.plan [EXPERIMENTS TRIALS]` in `tests`; it prints JSON. Each deployment has one limit, on
-all bytes, that is exceeded by a hundredth. Of each experiment's trials all but the candidates went through a rung and
-ended without a checkpoint. Runs are interleaved, figures medians.
+all bytes, that is exceeded by a hundredth. Each experiment's trials are paused, and all but the candidates hold no
+checkpoint. Runs are interleaved, figures medians.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _copy(database: str, experiments_wanted: int) -> None:
 
 
 def _events(store: Path, held: int, candidates: int) -> Iterator[dict[str, object]]:
-    """Yield an experiment's events: of its trials the candidates are paused with a checkpoint, others have ended."""
+    """Yield an experiment's events: its trials are paused, and the candidates have a checkpoint."""
     metrics = np.random.default_rng(1).random(held).tolist()
     number = 0
 
@@ -134,8 +134,6 @@ def _events(store: Path, held: int, candidates: int) -> Iterator[dict[str, objec
             uri = f"file://{store}/e0/{trial}"
             yield event("checkpoint_saved", trial_id=trial_id, uri=uri, size_bytes=_SIZE, resource=1)
         yield event("trial_paused", trial_id=trial_id, level=1, metric=metric)
-        if trial % (held // candidates):
-            yield event("trial_stopped", trial_id=trial_id)
 
 
 if __name__ == "__main__":
