@@ -7,6 +7,7 @@ could be read in two ways (`..`, an empty component, another quoting) is refused
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
 
 from quota.domain.identifiers import TRASH_NAME, text_problem
@@ -113,6 +114,8 @@ def _path_problem(scheme: str, path: str, uri: str) -> str | None:
     return None
 
 
+# A plan asks of the same places over and over: of which store, of which scope, and whether anything is in their way.
+@lru_cache(maxsize=16_384)
 def parse_location(uri: str) -> Location:
     """Take `uri` apart.
 

@@ -195,8 +195,9 @@ def test_store_root_is_refused(sqlite_url: str, uri: str, message: str) -> None:
         assert services.administration.look().stores == {}
 
 
-def test_store_above_the_database(sqlite_url: str, tmp_path: Path) -> None:
-    with experiment(sqlite_url) as services, pytest.raises(PathRefused, match="the database's own file lies below"):
+def test_store_above_the_database(tmp_path: Path) -> None:
+    database = f"sqlite:///{tmp_path}/quota.db"
+    with experiment(database) as services, pytest.raises(PathRefused, match="the database's own file lies below"):
         services.administration.add_store(tmp_path.parent.as_uri())
 
 
