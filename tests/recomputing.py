@@ -36,6 +36,7 @@ INPUTS = (
     "p_better",
     "time_ratio",
     "resume_probability",
+    "kept_resource",
     "score",
     "cost_seconds",
 )

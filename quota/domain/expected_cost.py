@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quota.domain.first_passage import Floats, Passages
 
 
-def place_values(passages: Passages, level: int) -> Floats:
+def place_values(passages: Passages, resource: NDArray[np.int64]) -> Floats:
     """Return what keeping each candidate is worth, in units of resource an arrival at its rung.
 
     A place that is kept for long is a place that others lack. So of all the arrivals l that one might wait for, the
@@ -17,12 +18,12 @@ def place_values(passages: Passages, level: int) -> Floats:
 
     Args:
         passages: When they become promotable.
-        level: Resource that is lost where a checkpoint is missing.
+        resource: Shape (n,). What is lost of each where its checkpoint is missing.
 
     Returns:
-        Shape (n,). `level` where a trial is promotable already.
+        Shape (n,). `resource` where a trial is promotable already.
     """
     by_then = np.minimum(np.cumsum(passages.chances, axis=0), 1.0)
     waited = np.cumsum(passages.chances * passages.arrivals, axis=0) + (1.0 - by_then) * passages.arrivals
-    best: Floats = level * np.max(by_then / (1.0 + waited), axis=0)
+    best: Floats = resource * np.max(by_then / (1.0 + waited), axis=0)
     return best

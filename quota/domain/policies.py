@@ -54,8 +54,9 @@ class Candidate:
             come after the ones on their way.
         time_ratio: Time remaining / time elapsed.
         resume_probability: Probability that the trial is resumed.
+        kept_resource: Resource that the trial would not have to consume again, as an older checkpoint of it is pinned.
         score: Expected resource lost, by `expected-cost` for each arrival that its place is kept; 0 for one that no
-            trial would load.
+            trial would load. `syne-tune` takes the whole level for lost, as its original does.
         seconds_per_resource: Seconds that a unit of resource takes, by which a score becomes a cost.
         cost_seconds: Expected seconds of lost work; None for policies that score nothing.
     """
@@ -80,6 +81,7 @@ class Candidate:
     p_better: float | None = None
     time_ratio: float | None = None
     resume_probability: float | None = None
+    kept_resource: int | None = None
     score: float | None = None
     seconds_per_resource: float | None = None
     cost_seconds: float | None = None
@@ -200,6 +202,7 @@ def _scored(
     )
     if state.registered.finished_at is not None:
         probabilities = np.zeros_like(probabilities)
+    kept = [_kept_resource(state, checkpoint) for _, _, checkpoint in paused]
     return [
         _ranked(
             rung,
@@ -210,11 +213,12 @@ def _scored(
             p_better=p_better,
             time_ratio=ratio,
             resume_probability=probability,
+            kept_resource=resource,
             score=probability * rung.level,
             seconds_per_resource=pace,
-            cost_seconds=probability * rung.level * pace,
+            cost_seconds=probability * (rung.level - resource) * pace,
         )
-        for one, probability in zip(paused, probabilities.tolist(), strict=True)
+        for one, probability, resource in zip(paused, probabilities.tolist(), kept, strict=True)
     ]
 
 
@@ -240,12 +244,14 @@ def _valued(
     chances, shares = known.better_than(relative_ranks), later.better_than(relative_ranks)
     found = passages(ranks, chances, shares, urn_at(rung, ratio, rules.parameters.approx_steps))
     goes_on = 1.0 if state.registered.finished_at is None else 0.0
+    kept = [_kept_resource(state, checkpoint) for _, _, checkpoint in paused]
     columns = (
         ranks.tolist(),
         chances.T.tolist(),
         shares.tolist(),
         (found.probability * goes_on).tolist(),
-        (place_values(found, rung.level) * goes_on).tolist(),
+        kept,
+        (place_values(found, rung.level - np.array(kept)) * goes_on).tolist(),
     )
     return [
         _ranked(
@@ -256,12 +262,24 @@ def _valued(
             p_better=p_better,
             time_ratio=ratio,
             resume_probability=probability,
+            kept_resource=resource,
             score=score,
             seconds_per_resource=rules.seconds_per_resource,
-            cost_seconds=probability * rung.level * rules.seconds_per_resource,
+            cost_seconds=probability * (rung.level - resource) * rules.seconds_per_resource,
         )
-        for one, equals, better, p_better, probability, score in zip(paused, *columns, strict=True)
+        for one, equals, better, p_better, probability, resource, score in zip(paused, *columns, strict=True)
     ]
+
+
+def _kept_resource(state: ExperimentState, checkpoint: Checkpoint) -> int:
+    """Return the resource of the latest of its trial's older checkpoints that stay in any case: those pinned by hand.
+
+    All others are superseded, and go before it does.
+    """
+    uris = state.trial_uris[checkpoint.trial_id]
+    older = (state.checkpoints[uri] for uri in reversed(uris[: uris.index(checkpoint.uri)]))
+    kept = next((one.resource for one in older if one.pinned and one.state == "stored"), 0)
+    return min(kept, checkpoint.resource)
 
 
 def _estimator_for(

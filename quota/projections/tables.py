@@ -177,6 +177,7 @@ decisions = Table(
     Column("p_better", Double),
     Column("time_ratio", Double),
     Column("resume_probability", Double),
+    Column("kept_resource", BigInteger),
     Column("score", Double),
     Column("seconds_per_resource", Double),
     Column("cost_seconds", Double),

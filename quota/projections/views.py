@@ -60,8 +60,8 @@ _TEXTS = {
     "eviction_history": """
 SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
        reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
-       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
-       seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
+       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, kept_resource,
+       score, seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
        state_position, decided_position, outcome, outcome_at, freed_bytes, failures, error, actor
 FROM decisions
 """,

@@ -195,6 +195,7 @@ class Claimer:
             p_better=candidate.p_better,
             time_ratio=candidate.time_ratio,
             resume_probability=candidate.resume_probability,
+            kept_resource=candidate.kept_resource,
             score=candidate.score,
             seconds_per_resource=candidate.seconds_per_resource,
             cost_seconds=candidate.cost_seconds,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
 
-from folding import REGISTERED, START, Story
+from folding import REGISTERED, START, Story, uri_of
 from quota.domain.climbs import PRIOR_SIZE, PRIOR_SPREAD, climbs
-from quota.domain.events import ExperimentFinished, PolicyParameters
+from quota.domain.events import CheckpointPinned, ExperimentFinished, PolicyParameters
 from quota.domain.expected_cost import place_values
 from quota.domain.first_passage import Passages
 from quota.domain.keeping import Rules
@@ -107,9 +107,9 @@ def test_a_place_is_worth_the_most_that_any_wait_pays() -> None:
     passages = Passages(np.array([[1.0], [9.0]]), np.array([[0.5], [0.25]]))
     short, long = 0.5 / (1 + 1), 0.75 / (1 + 0.5 * 1 + 0.25 * 9 + 0.25 * 9)
     assert short > long
-    assert place_values(passages, 27).tolist() == [pytest.approx(27 * short)]
+    assert place_values(passages, np.array([27])).tolist() == [pytest.approx(27 * short)]
     passages = Passages(np.array([[1.0], [2.0]]), np.array([[0.1], [0.9]]))
-    assert place_values(passages, 27).tolist() == [pytest.approx(27 / (1 + 0.1 + 0.9 * 2))]
+    assert place_values(passages, np.array([27])).tolist() == [pytest.approx(27 / (1 + 0.1 + 0.9 * 2))]
 
 
 def test_equal_metrics_share_the_rank_of_the_first() -> None:
@@ -140,3 +140,28 @@ def test_rungs_without_arrivals_are_no_fault() -> None:
     assert REGISTERED.rung_levels[0] == 1
     assert story.events[-1].recorded_at > START
     assert all(0 <= (one.resume_probability or 0.0) <= 1 for one in scored(story))
+
+
+@pytest.mark.parametrize("policy", ["expected-cost", "syne-tune"])
+def test_what_an_older_checkpoint_keeps_is_not_lost(policy: Literal["expected-cost", "syne-tune"]) -> None:
+    def last_of(*, pinned: bool) -> Candidate:
+        story = told(0.1, 0.2, 0.3, 0.4)
+        climb(story, "1", 1.0)
+        story.resume("2")
+        story.save("2", resource=1)
+        if pinned:
+            story.add(CheckpointPinned(trial_id="2", uri=uri_of("2")))
+        story.report("2", 3, 2.0)
+        story.pause("2", level=3, metric=2.0, place="-b")
+        rules = Rules(parameters=PolicyParameters(policy=policy), now=story.events[-1].recorded_at)
+        found = candidates(story.state, rules)
+        assert {one.reason for one in found if one.uri == uri_of("2")} == (set() if pinned else {"superseded"})
+        return next(one for one in found if one.uri == uri_of("2", "-b"))
+
+    with_older, alone = last_of(pinned=True), last_of(pinned=False)
+    assert (with_older.kept_resource, alone.kept_resource) == (1, 0)
+    assert with_older.resume_probability == alone.resume_probability
+    assert with_older.cost_seconds == pytest.approx((alone.cost_seconds or 0.0) * 2 / 3)
+    # Syne Tune's own score knows of one checkpoint a trial.
+    factor = 2 / 3 if policy == "expected-cost" else 1
+    assert with_older.score == pytest.approx((alone.score or 0.0) * factor)

@@ -59,6 +59,7 @@ CREATE TABLE decisions (
     p_better DOUBLE PRECISION,
     time_ratio DOUBLE PRECISION,
     resume_probability DOUBLE PRECISION,
+    kept_resource BIGINT,
     score DOUBLE PRECISION,
     seconds_per_resource DOUBLE PRECISION,
     cost_seconds DOUBLE PRECISION,
@@ -298,8 +299,8 @@ CREATE TABLE usage (
 CREATE VIEW eviction_history AS
 SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
        reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
-       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
-       seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
+       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, kept_resource,
+       score, seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
        state_position, decided_position, outcome, outcome_at, freed_bytes, failures, error, actor
 FROM decisions
 --
@@ -485,13 +486,15 @@ COMMENT ON COLUMN eviction_history.estimator_ones IS 'How many of its data were 
 --
 COMMENT ON COLUMN eviction_history.estimator_total IS 'How many data it had.'
 --
-COMMENT ON COLUMN eviction_history.p_better IS 'Its posterior mean: the probability that an arrival ranks better.'
+COMMENT ON COLUMN eviction_history.p_better IS 'Probability that an arrival ranks better: its posterior mean; by expected-cost, of later ones.'
 --
 COMMENT ON COLUMN eviction_history.time_ratio IS 'Time remaining / time elapsed.'
 --
 COMMENT ON COLUMN eviction_history.resume_probability IS 'Probability that the trial would be resumed.'
 --
-COMMENT ON COLUMN eviction_history.score IS 'Expected resource lost: that probability times the level.'
+COMMENT ON COLUMN eviction_history.kept_resource IS 'Resource that the trial would not lose, as an older checkpoint of it is pinned.'
+--
+COMMENT ON COLUMN eviction_history.score IS 'Expected resource lost; by expected-cost, for each arrival that the place is kept.'
 --
 COMMENT ON COLUMN eviction_history.seconds_per_resource IS 'Seconds that a unit of resource takes in this experiment.'
 --

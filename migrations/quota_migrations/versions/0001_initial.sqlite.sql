@@ -59,6 +59,7 @@ CREATE TABLE decisions (
     p_better DOUBLE,
     time_ratio DOUBLE,
     resume_probability DOUBLE,
+    kept_resource BIGINT,
     score DOUBLE,
     seconds_per_resource DOUBLE,
     cost_seconds DOUBLE,
@@ -294,8 +295,8 @@ CREATE TABLE usage (
 CREATE VIEW eviction_history AS
 SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
        reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
-       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, score,
-       seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
+       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, kept_resource,
+       score, seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
        state_position, decided_position, outcome, outcome_at, freed_bytes, failures, error, actor
 FROM decisions
 --

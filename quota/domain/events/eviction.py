@@ -68,6 +68,8 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
             expected of arrivals that come after those.
         time_ratio: Time remaining / time elapsed.
         resume_probability: Probability that the trial is resumed.
+        kept_resource: Resource that the trial would not have to consume again, as an older checkpoint of it is pinned;
+            absent in older logs.
         score: Expected resource lost; by `expected-cost`, for each arrival at the rung that the place is kept.
         seconds_per_resource: Seconds that a unit of resource takes in this experiment, as its own reports or, before
             there are any, those of others say; absent in older logs, and where nothing is lost.
@@ -105,6 +107,7 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
     p_better: float | None = None
     time_ratio: float | None = None
     resume_probability: float | None = None
+    kept_resource: int | None = None
     score: float | None = None
     seconds_per_resource: float | None = None
     cost_seconds: float | None = None

@@ -143,6 +143,7 @@ def paused_with_reasons(metric: float) -> Row:
         "p_better": 0.31,
         "time_ratio": 0.32,
         "resume_probability": 0.33,
+        "kept_resource": 37,
         "score": 0.34,
         "seconds_per_resource": 0.35,
         "cost_seconds": 0.36,
