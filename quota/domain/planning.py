@@ -144,6 +144,7 @@ def plan_shared(
             ]
         if effective.limit.is_of_free_space and space is None:
             continue
+        held += Holdings(leaving_bytes=_leaving_beside(number, limits, spaces, standings, progress))
         target = Target.of(effective.limit, held, space)
         settled = _Settled(after=target.usage - held.leaving(effective.limit.measure))
         if target.is_exceeded_without(held.leaving(effective.limit.measure)):
@@ -155,6 +156,33 @@ def plan_shared(
             progress.note(part)
         plans.append(SharedPlan(limit=effective.limit, target=target, parts=parts, after=settled.after))
     return plans
+
+
+def _leaving_beside(
+    number: int,
+    limits: Sequence[EffectiveLimit],
+    spaces: Sequence[Space | None],
+    standings: Sequence[Standing],
+    progress: _Progress,
+) -> int:
+    """Return what limits before take from outside of a limit's scope, and from the same file system all the same."""
+    space, scope = spaces[number], limits[number].scope
+    same = [
+        before
+        for before, other in enumerate(spaces[:number])
+        if space is not None and other is not None and other.file_system == space.file_system
+    ]
+    leaving = 0
+    for standing in standings if same else ():
+        for one in progress.taken[standing.experiment_id].values():
+            if not _contains(scope, standing, one) and any(
+                _contains(limits[before].scope, standing, one) for before in same
+            ):
+                leaving += one.size_bytes
+        beside = {one.decision_id: one.size_bytes for before in same for one in standing.held[before].trash}
+        own = {one.decision_id for one in standing.held[number].trash}
+        leaving += sum(size for one, size in beside.items() if one in progress.purged and one not in own)
+    return leaving
 
 
 def _settled(

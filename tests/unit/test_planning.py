@@ -267,3 +267,20 @@ def test_a_reserve_keeps_what_a_limit_further_out_would_take() -> None:
     (plan,) = planned(houses, limits, [too_much, too_much_too])
     assert [one.uri for one in evicted([plan])] == [free[0].uri]
     assert plan.shortfall == 40
+
+
+@pytest.mark.parametrize(("other", "evictions", "purges"), [("disk", 2, 0), ("disk", 0, 1), ("another", 4, 0)])
+def test_what_goes_of_one_store_is_free_for_another_on_the_same_disk(other: str, evictions: int, purges: int) -> None:
+    limits = [limit(f"store:file:///{one}", "free_bytes", 30) for one in "ab"]
+    spaces = [Space(file_system=one, total_bytes=100, free_bytes=10) for one in ("disk", other)]
+    houses = [
+        House(one, "nlp", tuple(candidate(f"file:///{one}/{index}", 10 + index, 1.0 + index) for index in range(3)))
+        for one in "ab"
+    ]
+    trash = [Trash(experiment_id="a", decision_id="d", size_bytes=25, since=START)] * purges
+    standings = [houses[0].standing(limits, trash), houses[1].standing(limits)]
+    # What lies in the trash of one store lies in no other.
+    standings[0] = replace(standings[0], held=(standings[0].held[0], replace(standings[0].held[1], trash=())))
+    plans = plan_shared(standings, limits, spaces, [], SYNE_TUNE)
+    assert (len(evicted(plans)), sum(len(plan.purges) for plan in plans)) == (evictions, purges)
+    assert [plan.shortfall for plan in plans] == [0, 0]
