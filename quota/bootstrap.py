@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import entry_points, version
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points, version
 from pathlib import Path
 from typing import cast
 
@@ -60,6 +61,12 @@ def software_version() -> str:
     return version(DISTRIBUTION)
 
 
+@cache
+def _adapters() -> EntryPoints:
+    """Find the installed adapters: once, as that reads the metadata of all packages, and stores are opened often."""
+    return entry_points(group=STORES_GROUP)
+
+
 def open_store(root_uri: str) -> CheckpointStore:
     """Open a store with the adapter that is installed for its scheme.
 
@@ -68,9 +75,9 @@ def open_store(root_uri: str) -> CheckpointStore:
         StoreError: the adapter cannot be loaded, or cannot open the root.
     """
     scheme = root_uri.partition("://")[0]
-    found = list(entry_points(group=STORES_GROUP, name=scheme))
+    found = list(_adapters().select(name=scheme))
     if not found:
-        known = ", ".join(sorted({point.name for point in entry_points(group=STORES_GROUP)}))
+        known = ", ".join(sorted(_adapters().names))
         reason = f"no adapter is installed for this scheme; installed are: {known}"
         raise SettingsRefused(f"store {root_uri}", "scheme", scheme, reason)
     try:
