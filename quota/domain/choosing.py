@@ -36,9 +36,10 @@ def choose(pool: Sequence[Choice], needed: int, measure: LimitMeasure, parameter
     if measure == "checkpoints":
         counting = [one for one in pool if one.candidate.counts]
         return _in_order(counting, parameters)[:needed]
-    with_content = [one for one in pool if one.candidate.size_bytes > 0]
+    # Of equals the first one is chosen.
+    with_content = _in_order([one for one in pool if one.candidate.size_bytes > 0], parameters)
     if any(one.candidate.score_seconds is None for one in with_content):
-        return _first_of(_in_order(with_content, parameters), needed)
+        return _first_of(with_content, needed)
     costs = np.array([one.candidate.score_seconds for one in with_content], dtype=np.float64)
     sizes = np.array([one.candidate.size_bytes for one in with_content], dtype=np.int64)
     return [with_content[index] for index in cover(costs, sizes, needed)]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from folding import REGISTERED, START, Story, uri_of
+from quota.domain.choosing import Choice, choose
 from quota.domain.climbs import PRIOR_SIZE, PRIOR_SPREAD, climbs
 from quota.domain.events import CheckpointPinned, ExperimentFinished, PolicyParameters
 from quota.domain.expected_cost import place_values
@@ -165,3 +166,14 @@ def test_what_an_older_checkpoint_keeps_is_not_lost(policy: Literal["expected-co
     # Syne Tune's own score knows of one checkpoint a trial.
     factor = 2 / 3 if policy == "expected-cost" else 1
     assert with_older.score == pytest.approx((alone.score or 0.0) * factor)
+
+
+def test_where_bytes_are_needed_too_the_worse_one_of_equals_goes_first() -> None:
+    # All may be promoted by now, so that each is as sure to be resumed as any other, and the best one is the first.
+    story = told(*(number / 100 for number in range(30)))
+    promotable = [Choice("story", one) for one in scored(story) if one.resume_probability == 1.0]
+    assert len(promotable) > 5
+    for needed in (10, 30):
+        chosen = choose(promotable, needed, "bytes", EXPECTED_COST)
+        ranks = sorted(choice.candidate.rank or 0 for choice in chosen)
+        assert ranks == list(range(len(promotable) + 1 - needed // 10, len(promotable) + 1))
