@@ -6,6 +6,7 @@ could be read in two ways (`..`, an empty component, another quoting) is refused
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, unquote_to_bytes
@@ -15,6 +16,7 @@ from quota.domain.identifiers import TRASH_NAME, text_problem
 MAX_URI_BYTES = 2_048
 # Unreserved characters and those that a path component may hold as they are (RFC 3986, pchar).
 _PLAIN = "!$&'()*+,;=:@-._~"
+_PLAIN_PATH = re.compile(f"[A-Za-z0-9{re.escape(_PLAIN)}/]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ def _path_problem(scheme: str, path: str, uri: str) -> str | None:
             return "a component cannot hold a quoted `/` or NUL"
         if decoded == TRASH_NAME.encode():
             return f"`{TRASH_NAME}` is reserved for what has been evicted"
-    spelling = _parse(uri).uri
+    # What is plain is spelled as it is.
+    spelling = uri if _PLAIN_PATH.fullmatch(inner) else _parse(uri).uri
     if spelling != uri:
         return f"a location has one spelling only; write {spelling}"
     return None
@@ -137,5 +140,5 @@ def _parse(uri: str) -> Location:
     scheme, _, rest = uri.partition("://")
     authority, _, path = rest.partition("/")
     inner = path.removesuffix("/")
-    components = tuple(unquote_to_bytes(component) for component in inner.split("/")) if inner else ()
+    components = tuple(map(unquote_to_bytes, inner.split("/"))) if inner else ()
     return Location(scheme, authority, components, is_prefix=path.endswith("/"))
