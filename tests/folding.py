@@ -177,7 +177,7 @@ def picture(state: ExperimentState) -> dict[str, object]:
             (rung.level, rung.promotion_quantile, plain(rung.entries), plain(list(rung.candidates())))
             for rung in state.rungs.values()
         ],
-        "ranks": [sorted(rung.entries, key=rung.rank) for rung in state.rungs.values()],
+        "ranks": [list(rung.ranking().rows()) for rung in state.rungs.values()],
         "estimators": plain(state.estimators),
         "pace": dict(state.pace.reports),
         "checkpoints": plain(state.checkpoints),

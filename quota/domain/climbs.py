@@ -16,6 +16,7 @@ from itertools import pairwise
 import numpy as np
 
 from quota.domain.first_passage import Floats
+from quota.domain.ranking import Integers, Ranking
 from quota.domain.rung import Rung
 
 PRIOR_SPREAD = 0.25
@@ -43,25 +44,41 @@ class Climb:
         Args:
             relative_ranks: Shape (n,). k / (n + 1) in the rung below.
         """
-        places: Floats = (np.searchsorted(self.relative_ranks, relative_ranks) + 0.5) / (len(self.relative_ranks) + 1)
+        return self._places(np.searchsorted(self.relative_ranks, relative_ranks))
+
+    def gathered(self, relative_ranks: Floats, counts: Floats) -> tuple[Floats, Floats]:
+        """Return where trials are expected above, each place once, and how many are.
+
+        Args:
+            relative_ranks: Shape (n,). k / (n + 1) in the rung below.
+            counts: Shape (n,). How many trials are of each of these ranks.
+
+        Returns:
+            Both of shape (m,), m at most n and c + 1: most of those that wait stand behind all that came up.
+        """
+        gathered = np.bincount(np.searchsorted(self.relative_ranks, relative_ranks), weights=counts).astype(np.float64)
+        ahead = np.flatnonzero(gathered)
+        return self._places(ahead), gathered[ahead]
+
+    def _places(self, ahead: Integers) -> Floats:
+        places: Floats = (ahead + 0.5) / (len(self.relative_ranks) + 1)
         return places
 
 
 def climbs(rungs: Mapping[int, Rung]) -> Mapping[int, Climb]:
-    """Return the ways to each rung that trials have come up to, by its level."""
-    return {above: _measured(rungs[below], rungs[above]) for below, above in pairwise(rungs) if len(rungs[above])}
+    """Return the way to each rung with entries from the next one below that has any, by the upper one's level."""
+    filled = [level for level, rung in rungs.items() if len(rung)]
+    return {above: _measured(rungs[below].ranking(), rungs[above].ranking()) for below, above in pairwise(filled)}
 
 
-def _measured(below: Rung, above: Rung) -> Climb:
-    places_above = {trial_id: place for place, trial_id in enumerate(above.in_order(), start=1)}
-    ranks_below = enumerate(below.in_order(), start=1)
-    common = [(rank, trial_id) for rank, trial_id in ranks_below if trial_id in places_above]
-    moved = [
-        (place - 0.5) / len(common) - (places_above[trial_id] - 0.5) / len(above)
-        for place, (_, trial_id) in enumerate(common, start=1)
-    ]
-    variance = (math.fsum(one * one for one in moved) + PRIOR_SIZE * PRIOR_SPREAD**2) / (len(moved) + PRIOR_SIZE)
-    ranks = np.array([rank for rank, _ in common], dtype=np.float64)
+def _measured(below: Ranking, above: Ranking) -> Climb:
+    common = sorted(
+        (below.ranks[trial_id], place) for trial_id, place in above.ranks.items() if trial_id in below.ranks
+    )
+    ranks, places = np.array(common, dtype=np.float64).reshape(-1, 2).T
+    expected = (np.arange(len(common)) + 0.5) / max(len(common), 1)
+    moved = expected - (places - 0.5) / len(above)
+    variance = (math.fsum((moved * moved).tolist()) + PRIOR_SIZE * PRIOR_SPREAD**2) / (len(moved) + PRIOR_SIZE)
     return Climb(ranks / (len(below) + 1.0), math.sqrt(variance))
 
 

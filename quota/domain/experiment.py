@@ -6,6 +6,7 @@ be stored, loaded and folded further, and comes out the same as one folded from 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -293,6 +294,8 @@ class ExperimentState:
         decisions: The open ones, by id.
         usage: What it holds.
         touched: What has changed since it was last stored.
+        changed_since_snapshot: By rung level, how many rows of entries have been written since the rung was last
+            written as a whole.
     """
 
     experiment_id: str
@@ -309,6 +312,7 @@ class ExperimentState:
     decisions: dict[str, Decision] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
     touched: Touched = field(default_factory=Touched)
+    changed_since_snapshot: Counter[int] = field(default_factory=Counter)
 
     @property
     def registered(self) -> Experiment:

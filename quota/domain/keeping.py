@@ -9,7 +9,7 @@ from typing import Literal
 
 from quota.domain.events import EvictionDecided, EvictionReason, PolicyParameters
 from quota.domain.experiment import Checkpoint, ExperimentState, Trial, may_retry
-from quota.domain.rung import rank_value
+from quota.domain.rung_entry import rank_value
 
 Kept = Literal["pinned", "best", "young", "retained", "refused"]
 """Why a checkpoint is no candidate: it is pinned, by hand or by what it belongs to; it is the newest of one of the best

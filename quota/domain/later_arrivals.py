@@ -10,13 +10,12 @@ the rank that it may get.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from quota.domain.climbs import Climb, chances_ahead
-from quota.domain.experiment import ExperimentState
 from quota.domain.first_passage import Floats, Urn, passages
 from quota.domain.next_arrivals import NOTHING_KNOWN, NextArrivals
 from quota.domain.rung import Rung
@@ -68,7 +67,7 @@ def urn_at(rung: Rung, time_ratio: float, steps: int) -> Urn:
 
 
 def later_arrivals(
-    state: ExperimentState,
+    rungs: Mapping[int, Rung],
     ways: Mapping[int, Climb],
     known: Mapping[int, NextArrivals],
     time_ratio: float,
@@ -77,7 +76,7 @@ def later_arrivals(
     """Return what comes later, by rung level; nothing of rungs without entries.
 
     Args:
-        state: The experiment.
+        rungs: The experiment's.
         ways: Its climbs.
         known: Its next arrivals.
         time_ratio: Time remaining / time elapsed.
@@ -85,43 +84,33 @@ def later_arrivals(
     """
     found: dict[int, LaterArrivals] = {}
     below: int | None = None
-    for above, rung in state.rungs.items():
+    for above, rung in rungs.items():
         if not len(rung):
             continue
-        lower = state.rungs[below].entries if below is not None else {}
         # Some start here, at the lowest rung of their bracket.
-        started = sum(one not in lower for one in rung.entries)
+        started = len(rung) - len(ways[above].relative_ranks) if below is not None else len(rung)
         expected = np.full(_BINS, started * time_ratio / _BINS)
-        if below is not None and above in ways:
-            places, counts = _going_on(state, below, found[below], known.get(below, NOTHING_KNOWN), time_ratio, steps)
-            way = ways[above]
-            expected += counts @ _shares(way.expected_places(places), way.spread)
+        if below is not None:
+            going_on = _going_on(rungs[below], found[below], known.get(below, NOTHING_KNOWN), time_ratio, steps)
+            places, counts = ways[above].gathered(*going_on)
+            expected += counts @ _shares(places, ways[above].spread)
         found[above] = LaterArrivals(expected)
         below = above
     return found
 
 
 def _going_on(
-    state: ExperimentState, level: int, later: LaterArrivals, known: NextArrivals, time_ratio: float, steps: int
+    rung: Rung, later: LaterArrivals, known: NextArrivals, time_ratio: float, steps: int
 ) -> tuple[Floats, Floats]:
     """Return the relative ranks from which trials may go on from a rung, and how many are expected to, of each."""
-    rung = state.rungs[level]
-    waiting = np.array(list(_waiting(state, rung)), dtype=np.float64)
+    # Whether what waits has its checkpoint does not matter: a tuner that promotes it does so in any case.
+    waiting = np.flatnonzero(rung.ranking().waits).astype(np.float64) + 1.0
     incoming = later.expected + _shares(np.array(known.places, dtype=np.float64), known.spread).sum(axis=0)
     ranks, probabilities = _promotions(rung, later, known, time_ratio, steps)
     size = len(rung) + 1.0
     places = np.concatenate((waiting / size, _MIDDLES))
     counts = np.concatenate((np.ones_like(waiting), incoming))
     return places, counts * np.interp(places * size, ranks, probabilities)
-
-
-def _waiting(state: ExperimentState, rung: Rung) -> Iterator[int]:
-    """Yield the ranks of the trials that are paused at a rung, whether their checkpoint is there or not."""
-    for rank, trial_id in enumerate(rung.in_order(), start=1):
-        # A trial that was not loaded to plan by is paused, and holds nothing.
-        trial = state.trials.get(trial_id)
-        if not rung.entries[trial_id].promoted and (trial is None or trial.status == "paused"):
-            yield rank
 
 
 def _promotions(

@@ -57,7 +57,7 @@ def next_arrivals(state: ExperimentState, ways: Mapping[int, Climb], most: int) 
         below = state.rungs[level]
         trial_ids = [trial_id for _, trial_id in sorted(on_their_way.get(level, ()))[:most]]
         if trial_ids and above in ways:
-            ranks = np.array([below.rank(one) for one in trial_ids], dtype=np.float64)
+            ranks = np.array([below.ranking().ranks[one] for one in trial_ids], dtype=np.float64)
             places = ways[above].expected_places(ranks / (len(below) + 1.0))
             found[above] = NextArrivals(tuple(places.tolist()), ways[above].spread)
     return found

@@ -19,7 +19,8 @@ from quota.domain.keeping import Rules, best_completed, ended_as, why_kept
 from quota.domain.later_arrivals import ANYWHERE, LaterArrivals, later_arrivals, urn_at
 from quota.domain.next_arrivals import NOTHING_KNOWN, NextArrivals, next_arrivals
 from quota.domain.resume_probability import resume_probabilities
-from quota.domain.rung import Rung, RungEntry
+from quota.domain.rung import Rung
+from quota.domain.rung_entry import RungEntry
 
 OPEN_ENDED_TIME_RATIO = 1.0
 """For an experiment without an end: it is taken to last as long again as it has lasted."""
@@ -226,7 +227,7 @@ def _coming(state: ExperimentState, rules: Rules, ratio: float) -> Mapping[int, 
     """Return what is to arrive at each rung: what is on its way, and what comes later."""
     steps, ways = rules.parameters.approx_steps, climbs(state.rungs)
     known = next_arrivals(state, ways, steps)
-    later = later_arrivals(state, ways, known, ratio, steps)
+    later = later_arrivals(state.rungs, ways, known, ratio, steps)
     return {level: (known.get(level, NOTHING_KNOWN), later.get(level, ANYWHERE)) for level in state.rungs}
 
 
@@ -239,7 +240,7 @@ def _valued(
     ratio: float,
 ) -> list[Candidate]:
     known, later = coming
-    ranks = np.array([rung.rank_of_equals(entry.trial_id) for _, entry, _ in paused], dtype=np.int64)
+    ranks = rung.ranking().ranks_of_equals(entry.trial_id for _, entry, _ in paused)
     relative_ranks = ranks / (len(rung) + 1.0)
     chances, shares = known.better_than(relative_ranks), later.better_than(relative_ranks)
     found = passages(ranks, chances, shares, urn_at(rung, ratio, rules.parameters.approx_steps))

@@ -6,19 +6,16 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import fields
-from itertools import chain
-from operator import itemgetter
-from typing import Any, Literal, TypeVar, cast
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any, TypeVar, cast
 
 import msgspec
-import numpy as np
-from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Double, Select, Table, TextClause, literal, or_, select, union_all
 
 from quota.domain.deployment import DeploymentState, Store, Sweep
 from quota.domain.events import EvictionDecided, PolicyParameters, RecordedEvent
 from quota.domain.experiment import (
-    OPEN_OUTCOMES,
     Checkpoint,
     Decision,
     Estimator,
@@ -32,11 +29,18 @@ from quota.domain.fold.accounting import note_derived, note_holding
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.limits import Limit, Reserve, ScopePin
 from quota.domain.order import in_order
-from quota.domain.rung import RankedRung, Rung, RungEntry
+from quota.domain.rung import RankedRung, Rung
+from quota.domain.rung_entry import RungEntry
 from quota.errors import ProjectionDiverged
 from quota.eventlog.log import EventLog
+from quota.projections.rows import ENTRY_COLUMNS, entry_of
+from quota.projections.snapshots import load_rankings, snapshot_positions
 from quota.projections.storage import projected_position
 from quota.projections.tables import (
+    HAS_CHECKPOINT,
+    IS_COMPLETED,
+    IS_LIVE,
+    IS_OPEN,
     checkpoints,
     decisions,
     estimators,
@@ -55,16 +59,20 @@ from quota.projections.tables import (
 
 R = TypeVar("R", Checkpoint, Experiment, Trial, Usage)
 
-Detail = Literal["holdings", "candidates", "entries"]
-"""How much of an experiment planning asks for: what it holds; what may be evicted too, with its rank; or all entries of
-its rungs besides."""
-
 _ENTRY = rung_entries.c
 
 
-def detail_for(parameters: PolicyParameters) -> Detail:
-    """Return how much of an experiment a policy asks for."""
-    return "entries" if parameters.policy == "expected-cost" else "candidates"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detail:
+    """How much of an experiment planning asks for, besides what it holds.
+
+    Attributes:
+        keep_completed: So many of the best completed trials are among those that are known.
+        ranked: Whether what may be evicted is asked for, and so the rungs.
+    """
+
+    keep_completed: int
+    ranked: bool
 
 
 def _records(
@@ -92,30 +100,33 @@ def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -
 def load_live(connection: Connection, log: EventLog, experiment_id: str, detail: Detail) -> ExperimentState:
     """Load what planning asks of an experiment, as far as its rows reflect the stream; nothing is folded into that.
 
-    Left out are paused trials that hold nothing, and checkpoints of all trials that hold nothing. Where not all
-    entries are asked for, trials that have stopped or failed are left out too, and of rungs there are no more than the
-    candidates, if any.
+    Left out are trials that hold nothing, but for those that run and the best that are complete, and checkpoints of
+    all trials that hold nothing. Of rungs there are the candidates and the ranking, or nothing.
     """
     state = _begun(connection, experiment_id)
-    match detail:
-        case "holdings":
-            pass
-        case "candidates":
-            _load_candidates(connection, state)
-        case "entries":
-            _load_entries(connection, state)
+    if detail.ranked:
+        _load_candidates(connection, state)
     opened = select(decisions.c.trial_id).where(*_open_of(experiment_id))
-    holds = or_(trials.c.stored_checkpoints > 0, trials.c.trial_id.in_(opened))
-    known = or_(holds, trials.c.status.in_(["running", "completed"]))
-    if detail == "entries":
-        known = or_(known, and_(trials.c.status.in_(["stopped", "failed"]), trials.c.level.is_not(None)))
-    _load_trials(connection, state, known)
-    holding = select(trials.c.trial_id).where(trials.c.experiment_id == experiment_id, holds)
-    _load_checkpoints(connection, state, or_(checkpoints.c.trial_id.in_(holding), checkpoints.c.trial_id.in_(opened)))
+    own = trials.c.experiment_id == experiment_id
+    holding = select(trials.c.trial_id).where(own, IS_LIVE)
+    best = _best_completed(state, detail.keep_completed)
+    _load_trials(connection, state, trials.c.trial_id.in_(union_all(holding, opened, best)))
+    holding = select(trials.c.trial_id).where(own, IS_LIVE, trials.c.stored_checkpoints > 0)
+    _load_checkpoints(connection, state, checkpoints.c.trial_id.in_(union_all(holding, opened)))
     _load_decisions(connection, log, state)
     for trial in state.trials.values():
         note_holding(state, trial)
     return state
+
+
+def _best_completed(state: ExperimentState, keep: int) -> Select[tuple[str]]:
+    """Ask for those that `quota.domain.keeping.best_completed` would choose of all."""
+    metric, infinity = trials.c.metric, literal(math.inf, Double)
+    is_max = state.experiment is not None and state.experiment.mode == "max"
+    is_last = or_(metric.is_(None), metric.in_([infinity, -infinity]))
+    query = select(trials.c.trial_id).where(trials.c.experiment_id == state.experiment_id, IS_COMPLETED)
+    ranked = query.order_by(is_last, metric.desc() if is_max else metric, trials.c.trial_id).limit(keep)
+    return select(ranked.subquery().c.trial_id)
 
 
 def has_open_decisions(connection: Connection, experiment_id: str) -> bool:
@@ -124,8 +135,8 @@ def has_open_decisions(connection: Connection, experiment_id: str) -> bool:
     return connection.execute(query).first() is not None
 
 
-def _open_of(experiment_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    return decisions.c.experiment_id == experiment_id, decisions.c.outcome.in_(OPEN_OUTCOMES)
+def _open_of(experiment_id: str) -> tuple[ColumnElement[bool], TextClause]:
+    return decisions.c.experiment_id == experiment_id, IS_OPEN
 
 
 def _begun(connection: Connection, experiment_id: str) -> ExperimentState:
@@ -145,57 +156,34 @@ def _begun(connection: Connection, experiment_id: str) -> ExperimentState:
     return state
 
 
-def _rungs(connection: Connection, experiment_id: str) -> list[tuple[int, float, int]]:
-    query = select(rungs.c.level, rungs.c.promotion_quantile, rungs.c.length)
+def _rungs(connection: Connection, experiment_id: str) -> dict[int, float]:
+    """Return the promotion quantile of each rung, by level, rising."""
+    query = select(rungs.c.level, rungs.c.promotion_quantile)
     query = query.where(rungs.c.experiment_id == experiment_id).order_by(rungs.c.level)
-    return [(level, quantile, length) for level, quantile, length in connection.execute(query)]
+    return {row.level: row.promotion_quantile for row in connection.execute(query)}
 
 
 def _load_entries(connection: Connection, state: ExperimentState) -> None:
     by_level: dict[int, list[RungEntry]] = defaultdict(list)
-    query = select(_ENTRY.level, *(_ENTRY[one.name] for one in fields(RungEntry)))
-    for level, *values in connection.execute(query.where(_ENTRY.experiment_id == state.experiment_id)):
-        by_level[level].append(_entry(*values))
-    for level, quantile, _ in _rungs(connection, state.experiment_id):
-        state.rungs[level] = Rung(level, quantile, by_level[level])
+    query = select(_ENTRY.level, *ENTRY_COLUMNS).where(_ENTRY.experiment_id == state.experiment_id)
+    for level, *values in connection.execute(query):
+        by_level[level].append(entry_of(*values))
+    written = snapshot_positions(connection, state.experiment_id)
+    for level, quantile in _rungs(connection, state.experiment_id).items():
+        entries, since = by_level[level], written.get(level, 0)
+        state.rungs[level] = Rung(level, quantile, entries)
+        state.changed_since_snapshot[level] = sum(one.changed_position > since for one in entries)
 
 
 def _load_candidates(connection: Connection, state: ExperimentState) -> None:
     """Load the entries that may be evicted, and of the others what ranks them."""
     by_level: dict[int, list[RungEntry]] = defaultdict(list)
-    query = select(_ENTRY.level, *(_ENTRY[one.name] for one in fields(RungEntry)))
-    for level, *values in connection.execute(
-        query.where(_ENTRY.experiment_id == state.experiment_id, _ENTRY.has_checkpoint)
-    ):
-        by_level[level].append(_entry(*values))
-    for level, quantile, length in _rungs(connection, state.experiment_id):
-        entries = by_level[level]
-        ranks = _ranks(connection, state.experiment_id, level, entries) if entries else []
-        state.rungs[level] = RankedRung(level, quantile, length, ranks)
-
-
-def _ranks(
-    connection: Connection, experiment_id: str, level: int, entries: Sequence[RungEntry]
-) -> list[tuple[int, int, RungEntry]]:
-    """Return entries, best first, with their ranks and those of their best equals among all of a rung."""
-    query = select(_ENTRY.rank_value, _ENTRY.placed_position)
-    rows = connection.execute(query.where(_ENTRY.experiment_id == experiment_id, _ENTRY.level == level)).all()
-    # Positions are far below what a float holds exactly.
-    values, positions = np.fromiter(chain.from_iterable(rows), np.float64).reshape(-1, 2).T
-    order = np.lexsort((positions, values))
-    values, positions = values[order], positions[order]
-    wanted = np.array([entry.rank_value for entry in entries])
-    starts, ends = np.searchsorted(values, wanted, "left"), np.searchsorted(values, wanted, "right")
-    ranked = []
-    for entry, start, end in zip(entries, starts.tolist(), ends.tolist(), strict=True):
-        # No two entries are placed by one event.
-        among_equals = int(np.searchsorted(positions[start:end], entry.placed_position))
-        ranked.append((start + among_equals + 1, start + 1, entry))
-    return sorted(ranked, key=itemgetter(0))
-
-
-def _entry(trial_id: str, metric: float | None, *rest: Any) -> RungEntry:  # noqa: ANN401 - the columns' values
-    return RungEntry(trial_id, math.nan if metric is None else metric, *rest)
+    query = select(_ENTRY.level, *ENTRY_COLUMNS).where(_ENTRY.experiment_id == state.experiment_id, HAS_CHECKPOINT)
+    for level, *values in connection.execute(query):
+        by_level[level].append(entry_of(*values))
+    quantiles = _rungs(connection, state.experiment_id)
+    for level, ranking in load_rankings(connection, state.experiment_id, quantiles).items():
+        state.rungs[level] = RankedRung(level, quantiles[level], ranking, by_level[level])
 
 
 def _load_trials(connection: Connection, state: ExperimentState, *conditions: ColumnElement[bool]) -> None:
@@ -217,7 +205,8 @@ def _load_checkpoints(connection: Connection, state: ExperimentState, *condition
 
 def _load_decisions(connection: Connection, log: EventLog, state: ExperimentState) -> None:
     query = select(decisions).where(*_open_of(state.experiment_id))
-    for row in connection.execute(query.order_by(decisions.c.decided_position)):
+    # Ordered by the database, SQLite would read the index by position instead of that of the open ones.
+    for row in sorted(connection.execute(query), key=attrgetter("decided_position")):
         decided = _event_at(connection, log, state.experiment_id, row.decided_position).payload
         if not isinstance(decided, EvictionDecided):
             message = f"event {row.decided_position} of {state.experiment_id} is no eviction_decided"

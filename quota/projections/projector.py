@@ -101,7 +101,7 @@ class Projector:
     def glance(self, connection: Connection, experiment_id: str, detail: Detail) -> ExperimentState:
         """Return what planning asks of an experiment, as of the connection's snapshot; nothing is folded into it.
 
-        Where the rows reflect the whole stream that costs as much as is held, hardly as much as there ever was.
+        Where the rows reflect the whole stream that costs as much as is held, not as much as there ever was.
         """
         if not self.is_caught_up(connection, experiment_id):
             return self.look(connection, experiment_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, select
@@ -11,12 +12,14 @@ from sqlalchemy import Connection, Table, delete, select
 from quota.domain.deployment import DeploymentState
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.domain.ranking import NOBODY
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
-from quota.projections.folding import Progress, State, fold_until, rows_ahead
+from quota.projections.folding import Progress, State, fold_until, rows_ahead, rows_read
 from quota.projections.rows import RowValues, touched_deployment_rows, touched_rows
+from quota.projections.snapshots import load_rankings, snapshot_positions
 from quota.projections.storage import note_rebuild, projected_position, store_deployment, store_experiment
-from quota.projections.tables import DEPLOYMENT_TABLES, EXPERIMENT_TABLES
+from quota.projections.tables import DEPLOYMENT_TABLES, EXPERIMENT_TABLES, rung_snapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,8 @@ class Rebuilder:
             tables, rebuilt = _all_rows(state)
             for table in tables:
                 yield from _differences(connection, table, stream_id, rebuilt.get(table, []))
+            if isinstance(state, ExperimentState):
+                yield from _stale_snapshots(connection, state)
 
     def _folded(self, connection: Connection, stream_id: str, until: int, progress: Progress) -> State:
         state = DeploymentState() if stream_id == DEPLOYMENT_STREAM else ExperimentState(stream_id)
@@ -95,7 +100,7 @@ class Rebuilder:
             for table in DEPLOYMENT_TABLES:
                 connection.execute(delete(table))
         else:
-            for table in EXPERIMENT_TABLES:
+            for table in (*EXPERIMENT_TABLES, rung_snapshots):
                 connection.execute(delete(table).where(table.c.experiment_id == stream_id))
 
 
@@ -134,6 +139,21 @@ def _differences(
         )
     for row in expected.values():
         yield Difference(table.name, {name: row[name] for name in keys}, None, row)
+
+
+def _stale_snapshots(connection: Connection, state: ExperimentState) -> Iterator[Difference]:
+    """Yield the rungs' snapshots that together with what has changed since are not what the log adds up to."""
+    with rows_read(state.experiment_id):
+        written = snapshot_positions(connection, state.experiment_id)
+        rankings = load_rankings(connection, state.experiment_id, written)
+    for level, stored in rankings.items():
+        rung = state.rungs.get(level)
+        rebuilt = NOBODY if rung is None else rung.ranking()
+        for rank, (its, ours) in enumerate(zip_longest(stored.rows(), rebuilt.rows()), start=1):
+            if its != ours:
+                key = {"experiment_id": state.experiment_id, "level": level, "rank": rank}
+                yield Difference(rung_snapshots.name, key, {"entry": its}, {"entry": ours})
+                break
 
 
 def streams_to_project(connection: Connection, log: EventLog) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ from sqlalchemy import Table
 
 from quota.domain.deployment import DeploymentState
 from quota.domain.experiment import Decision, ExperimentState
+from quota.domain.rung_entry import RungEntry
 from quota.eventlog.codec import encode_plain
 from quota.projections.tables import (
     checkpoints,
@@ -33,6 +34,9 @@ from quota.projections.tables import (
 )
 
 RowValues = dict[str, Any]
+
+ENTRY_COLUMNS = tuple(rung_entries.c[one.name] for one in fields(RungEntry))
+"""What `entry_of` takes."""
 
 _DECIDED_COLUMNS = tuple(
     name
@@ -60,6 +64,11 @@ _DECIDED_COLUMNS = tuple(
 def without_nan(metric: float | None) -> float | None:
     """Return what a metric is in a row: NULL for NaN."""
     return None if metric is None or math.isnan(metric) else metric
+
+
+def entry_of(trial_id: str, metric: float | None, *rest: Any) -> RungEntry:  # noqa: ANN401 - the columns' values
+    """Return the entry that a row of `ENTRY_COLUMNS` says."""
+    return RungEntry(trial_id, math.nan if metric is None else metric, *rest)
 
 
 def _record(record: Any) -> RowValues:  # noqa: ANN401 - any of the domain's dataclasses

@@ -15,10 +15,12 @@ from quota.domain.experiment import (
 )
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.projections.rows import RowValues, touched_deployment_rows, touched_rows
+from quota.projections.snapshots import due_snapshots
 from quota.projections.tables import (
     limits,
     projected_streams,
     reserves,
+    rung_snapshots,
     scope_pins,
 )
 
@@ -55,13 +57,15 @@ def _note_position(dialect: str) -> Executable:
 
 def _write(connection: Connection, rows: Mapping[Table, list[RowValues]], stream: str, position: int) -> None:
     for table, values in rows.items():
-        upsert(connection, table, values)
+        if values:
+            upsert(connection, table, values)
     connection.execute(_note_position(connection.dialect.name), {"experiment_id": stream, "position": position})
 
 
 def store_experiment(connection: Connection, state: ExperimentState) -> None:
     """Store what has changed, and the position up to which it reflects the stream."""
-    _write(connection, touched_rows(state), state.experiment_id, state.position)
+    rows = {**touched_rows(state), rung_snapshots: due_snapshots(state)}
+    _write(connection, rows, state.experiment_id, state.position)
     state.touched = Touched()
 
 

@@ -12,8 +12,10 @@ from sqlalchemy import (
     Double,
     Index,
     Integer,
+    LargeBinary,
     Table,
     Text,
+    text,
 )
 
 from quota.domain.experiment import OPEN_OUTCOMES
@@ -70,6 +72,12 @@ trials = Table(
     Column("timed_resource", BigInteger, nullable=False),
     Column("promised_uri", BytewiseText),
 )
+IS_LIVE = text("(stored_checkpoints > 0 OR status = 'running')")
+IS_COMPLETED = text("status = 'completed'")
+"""Conditions of indexes, as text: with parameters in it, a query would not be known to be one that they serve."""
+Index("ix_trials_live", trials.c.experiment_id, postgresql_where=IS_LIVE, sqlite_where=IS_LIVE)
+Index("ix_trials_completed", trials.c.experiment_id, postgresql_where=IS_COMPLETED, sqlite_where=IS_COMPLETED)
+"""Planning asks for those that run or hold something, and for the best that are complete."""
 
 rungs = Table(
     "rungs",
@@ -89,9 +97,32 @@ rung_entries = Table(
     Column("metric", Double),
     Column("rank_value", Double, nullable=False),
     Column("placed_position", BigInteger, nullable=False),
+    Column("changed_position", BigInteger, nullable=False),
     Column("promoted", Boolean, nullable=False),
+    Column("waits", Boolean, nullable=False),
     Column("has_checkpoint", Boolean, nullable=False),
 )
+Index(None, rung_entries.c.level, rung_entries.c.experiment_id, rung_entries.c.changed_position)
+HAS_CHECKPOINT = text("has_checkpoint")
+Index(
+    "ix_rung_entries_candidates",
+    rung_entries.c.experiment_id,
+    postgresql_where=HAS_CHECKPOINT,
+    sqlite_where=HAS_CHECKPOINT,
+)
+"""Planning asks what changed since a rung's snapshot, and for what may be evicted: both are few among many. The level
+comes first, or SQLite would take this index for the other one."""
+
+rung_snapshots = Table(
+    "rung_snapshots",
+    metadata,
+    _stream_key(),
+    Column("level", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+"""What `quota.projections.snapshots` writes, and when, depends on how often rows are stored: so these are no record of
+what happened, and how they are written is nobody else's affair."""
 
 estimators = Table(
     "estimators",
@@ -128,6 +159,8 @@ checkpoints = Table(
     Column("failures", Integer, nullable=False),
     Column("failed_at", Instant),
 )
+Index(None, checkpoints.c.experiment_id, checkpoints.c.trial_id)
+"""Of a trial's checkpoints a resume asks, and planning of those of the trials that hold any."""
 
 usage = Table(
     "usage",
@@ -193,12 +226,8 @@ decisions = Table(
 )
 Index(None, decisions.c.experiment_id, decisions.c.decided_position)
 Index(None, decisions.c.sweep_id)
-Index(
-    "ix_decisions_open",
-    decisions.c.experiment_id,
-    postgresql_where=decisions.c.outcome.in_(OPEN_OUTCOMES),
-    sqlite_where=decisions.c.outcome.in_(OPEN_OUTCOMES),
-)
+IS_OPEN = text(f"outcome IN ({', '.join(map(repr, OPEN_OUTCOMES))})")
+Index("ix_decisions_open", decisions.c.experiment_id, postgresql_where=IS_OPEN, sqlite_where=IS_OPEN)
 """A sweep asks which claims are open, and they are few among many."""
 
 flags = Table(
@@ -288,7 +317,7 @@ EXPERIMENT_TABLES = (
     decisions,
     flags,
 )
-"""Those whose rows belong to one experiment each."""
+"""Those whose rows belong to one experiment each, and are what its stream adds up to."""
 
 DEPLOYMENT_TABLES = (stores, limits, reserves, scope_pins, sweeps)
 """Those that the stream `_deployment` adds up to."""

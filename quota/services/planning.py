@@ -21,7 +21,7 @@ from quota.errors import LogCorrupt, ProjectionDiverged, QuotaError
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.ports import Clock
-from quota.projections.loading import Detail, detail_for
+from quota.projections.loading import Detail
 from quota.projections.paces import usual_pace
 from quota.projections.projector import Projector
 from quota.services.objecting import pinning
@@ -123,7 +123,8 @@ class _Planning:
             if not limits:
                 continue
             try:
-                state = self._projector.glance(self._connection, experiment_id, detail_for(self._parameters))
+                detail = Detail(keep_completed=self._parameters.keep_completed, ranked=True)
+                state = self._projector.glance(self._connection, experiment_id, detail)
             except (LogCorrupt, ProjectionDiverged) as error:
                 self._distrust(experiment_id, error)
                 continue

@@ -20,7 +20,7 @@ from quota.domain.planning import plan_shared
 from quota.domain.space import Space
 from quota.domain.standing import Standing, standing_of
 from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, QuotaError, StoreError
-from quota.projections.loading import Detail, detail_for
+from quota.projections.loading import Detail
 
 logger = logging.getLogger(__name__)
 
@@ -82,14 +82,13 @@ class Sharing:
         self, experiment_ids: Iterable[str], limits: Sequence[EffectiveLimit], chosen: Collection[str]
     ) -> list[Standing]:
         found: list[Standing] = []
-        detail = detail_for(self.parameters)
         for experiment_id in experiment_ids:
             # Orphans are nobody's checkpoints; what of them is in the trash takes up room all the same.
             is_orphans = experiment_id == ORPHANS_STREAM
             may_evict = experiment_id in chosen and not is_orphans
             may_purge = experiment_id in chosen or is_orphans
             try:
-                with self.looked_at(experiment_id, detail if may_evict else "holdings") as state:
+                with self.looked_at(experiment_id, self._detail(ranked=may_evict)) as state:
                     rules, may = self.rules(state), {"may_evict": may_evict, "may_purge": may_purge}
                     standing = standing_of(state, limits, rules, self.obstacle, **may)
             except (LogCorrupt, ProjectionDiverged) as error:
@@ -97,6 +96,9 @@ class Sharing:
             else:
                 found.append(standing)
         return found
+
+    def _detail(self, *, ranked: bool) -> Detail:
+        return Detail(keep_completed=self.parameters.keep_completed, ranked=ranked)
 
     def _space(self, effective: EffectiveLimit) -> Space | None:
         if not effective.limit.is_of_free_space:
@@ -120,7 +122,7 @@ class Sharing:
         for experiment_id in sorted(set(chosen) - {ORPHANS_STREAM}):
             gone = {one.uri for part in parts if part.experiment_id == experiment_id for one in part.evictions}
             try:
-                with self.looked_at(experiment_id, "holdings") as state:
+                with self.looked_at(experiment_id, self._detail(ranked=False)) as state:
                     if state.experiment is not None:
                         rules, scope, measure = self.rules(state), plan.limit.parsed_scope, plan.limit.measure
                         counts += held_back(state, scope, measure, rules, self.obstacle, gone)

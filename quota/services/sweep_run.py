@@ -18,7 +18,7 @@ from quota.domain.planning import plan_experiment
 from quota.errors import LogCorrupt, ProjectionDiverged, QuotaError
 from quota.eventlog.database import Database
 from quota.eventlog.log import Prepared
-from quota.projections.loading import Detail, detail_for
+from quota.projections.loading import Detail
 from quota.projections.projector import Projector
 from quota.services.appending import Appender
 from quota.services.claiming import Claimer
@@ -138,7 +138,8 @@ class SweepRun:
         limits = deployment.own_limits(experiment_id)
         if not limits:
             return []
-        with self._looked_at(experiment_id, detail_for(self.order.parameters)) as state:
+        detail = Detail(keep_completed=self.order.parameters.keep_completed, ranked=True)
+        with self._looked_at(experiment_id, detail) as state:
             if state.experiment is None:
                 return []
             return plan_experiment(state, limits, self.rules(state, deployment), self.obstacle)

@@ -1,8 +1,8 @@
 """How long a plan over many experiments takes, and in how much memory: by candidates, and by the history behind them.
 
 Run it as `python -m benchmarks.plan [EXPERIMENTS TRIALS]` in `tests`; it prints JSON. Each deployment has one limit, on
-all bytes, that is exceeded by a hundredth. Each experiment's trials are paused, and all but the candidates hold no
-checkpoint. Runs are interleaved, figures medians.
+all bytes, that is exceeded by a hundredth. Each experiment's trials are paused, the better ones at an upper rung,
+and all but the candidates hold no checkpoint. Runs are interleaved, figures medians.
 """
 
 from __future__ import annotations
@@ -26,15 +26,29 @@ from quota.projections.tables import (
     paces,
     projected_streams,
     rung_entries,
+    rung_snapshots,
     rungs,
     trials,
     usage,
 )
 
+_PROMOTED = 0.3
 _RUNS = 5
 _SIZE = 1_000
 _FEW = 10
-_COPIED = (projected_streams, experiments, trials, rungs, rung_entries, estimators, paces, checkpoints, usage, streams)
+_COPIED = (
+    projected_streams,
+    experiments,
+    trials,
+    rungs,
+    rung_entries,
+    rung_snapshots,
+    estimators,
+    paces,
+    checkpoints,
+    usage,
+    streams,
+)
 
 
 def main(experiments_wanted: int, trials_wanted: int) -> None:
@@ -122,7 +136,7 @@ def _events(store: Path, held: int, candidates: int) -> Iterator[dict[str, objec
 
     settings = {
         "rung_levels": [1, 3],
-        "promotion_quantiles": [0.3, 0.3],
+        "promotion_quantiles": [_PROMOTED, _PROMOTED],
         "max_resource": 9,
         "max_wallclock_seconds": None,
     }
@@ -134,6 +148,9 @@ def _events(store: Path, held: int, candidates: int) -> Iterator[dict[str, objec
             uri = f"file://{store}/e0/{trial}"
             yield event("checkpoint_saved", trial_id=trial_id, uri=uri, size_bytes=_SIZE, resource=1)
         yield event("trial_paused", trial_id=trial_id, level=1, metric=metric)
+        if metric < _PROMOTED:
+            yield event("trial_resumed", trial_id=trial_id, level=1)
+            yield event("trial_paused", trial_id=trial_id, level=3, metric=metric)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from folding import START, uri_of
@@ -16,6 +17,8 @@ from quota.domain.limits import EffectiveLimit, Limit
 from quota.domain.planning import plan_experiment
 from quota.domain.scopes import Scope
 from quota.domain.standing import standing_of
+from quota.projections import snapshots
+from quota.projections.loading import Detail
 from quota.testing.memory_store import MemoryStore
 from stories import EVICTION_KINDS, RECORDER_KINDS, Step, steps
 from streams import append, told
@@ -23,15 +26,16 @@ from support import HandClock, create_schema, services_over
 from sweeps import DAY
 
 if TYPE_CHECKING:
-    from quota.projections.loading import Detail
+    import pytest
+
     from quota.projections.projector import Projector
 
 SCOPES = ("deployment", f"store:{uri_of('t1')}", "store:memory://store/", "label:team=nlp")
-POLICIES: tuple[tuple[PolicyParameters, Detail], ...] = (
-    (PolicyParameters(policy="syne-tune", keep_completed=1), "candidates"),
-    (PolicyParameters(policy="by_level", keep_completed=1), "candidates"),
-    (PolicyParameters(policy="expected-cost", keep_completed=1), "entries"),
+POLICIES = tuple(
+    PolicyParameters(policy=policy, keep_completed=1) for policy in ("syne-tune", "by_level", "expected-cost")
 )
+RANKED = Detail(keep_completed=1, ranked=True)
+HOLDINGS = Detail(keep_completed=1, ranked=False)
 
 
 def reachable(_: str) -> None:
@@ -51,7 +55,9 @@ def seen(state: ExperimentState, parameters: PolicyParameters) -> str:
     return repr((standing, left, plan_experiment(state, limits, rules, reachable)))
 
 
-def test_a_glance_plans_as_the_whole_does(database_url: str) -> None:
+def test_a_glance_plans_as_the_whole_does(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Rungs that are drawn here are small, and a snapshot of some of them has to be older than the rows.
+    monkeypatch.setattr(snapshots, "_LEAST_CHANGED", 3)
     create_schema(database_url)
     with services_over(database_url, HandClock(), MemoryStore) as services:
         projector = services.projector
@@ -59,24 +65,29 @@ def test_a_glance_plans_as_the_whole_does(database_url: str) -> None:
         @settings(
             max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
         )
-        @given(steps((*RECORDER_KINDS, *EVICTION_KINDS), least=20, most=90))
-        def check(history: list[Step]) -> None:
+        @given(steps((*RECORDER_KINDS, *EVICTION_KINDS), least=20, most=90), st.integers(1, 90))
+        def check(history: list[Step], first: int) -> None:
             experiment_id, new = told(history)
-            append(services, experiment_id, new)
+            append(services, experiment_id, new[:first])
+            services.queries.catch_up([experiment_id])
+            append(services, experiment_id, new[first:])
             with services.database.read() as connection:
-                behind = projector.glance(connection, experiment_id, "candidates")
+                behind = projector.glance(connection, experiment_id, RANKED)
             services.queries.catch_up([experiment_id])
             with services.database.read() as connection:
                 same_everywhere(projector, connection, behind)
+                snapshots_seen.append(len(snapshots.snapshot_positions(connection, experiment_id)))
 
+        snapshots_seen: list[int] = []
         check()
+        assert max(snapshots_seen) > 1
 
 
 def same_everywhere(projector: Projector, connection: Connection, behind: ExperimentState) -> None:
     whole = projector.look(connection, behind.experiment_id)
     assert behind.position == whole.position
-    for policy, detail in POLICIES:
-        glanced = projector.glance(connection, whole.experiment_id, detail)
+    glanced = projector.glance(connection, whole.experiment_id, RANKED)
+    for policy in POLICIES:
         assert seen(glanced, policy) == seen(whole, policy) == seen(behind, policy)
-    held = projector.glance(connection, whole.experiment_id, "holdings")
+    held = projector.glance(connection, whole.experiment_id, HOLDINGS)
     assert held.usage == whole.usage

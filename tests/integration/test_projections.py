@@ -14,7 +14,9 @@ from folding import Story
 from quota.domain.events import NewEvent
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
-from quota.projections import projector
+from quota.domain.ranking import NOBODY
+from quota.errors import ProjectionDiverged
+from quota.projections import projector, snapshots
 from quota.projections.tables import (
     EXPERIMENT_TABLES,
     checkpoints,
@@ -22,6 +24,7 @@ from quota.projections.tables import (
     flags,
     limits,
     rung_entries,
+    rung_snapshots,
     trials,
     usage,
 )
@@ -161,6 +164,52 @@ def test_verify_finds_a_row_that_was_changed(database_url: str, table: Any, chan
         assert {difference.table for difference in services.rebuilder.verify("one", nothing)} == {table.name}
         services.rebuilder.rebuild("one", nothing)
         assert list(services.rebuilder.verify("one", nothing)) == []
+
+
+def test_verify_finds_a_snapshot_that_was_changed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "_LEAST_CHANGED", 1)
+    create_schema(database_url)
+    with sweeps_over(database_url) as sweeps:
+        sweeps.prepare(4, high=9, low=9)
+        services = sweeps.services
+        services.queries.catch_up(["x"])
+        assert list(services.rebuilder.verify("x", nothing)) == []
+        with services.database.write() as connection:
+            connection.execute(update(rung_snapshots).values(body=snapshots.encode(NOBODY)))
+        [difference] = services.rebuilder.verify("x", nothing)
+        assert (difference.table, difference.key) == (
+            "rung_snapshots",
+            {"experiment_id": "x", "level": 1, "rank": 1},
+        )
+        with services.database.write() as connection:
+            connection.execute(update(rung_snapshots).values(body=b"?"))
+        with pytest.raises(ProjectionDiverged, match=r"rows cannot be read.*ckpt-quota rebuild"):
+            list(services.rebuilder.verify("x", nothing))
+        services.rebuilder.rebuild("x", nothing)
+        assert list(services.rebuilder.verify("x", nothing)) == []
+
+
+def test_a_snapshot_is_written_once_enough_has_changed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshots, "_LEAST_CHANGED", 4)
+    create_schema(database_url)
+
+    def written(services: Services) -> dict[int, int]:
+        services.queries.catch_up(["x"])
+        with services.database.read() as connection:
+            return dict(snapshots.snapshot_positions(connection, "x"))
+
+    with sweeps_over(database_url) as sweeps, sweeps_over(database_url) as other:
+        sweeps.prepare(3, high=9, low=9)
+        assert written(sweeps.services) == {}
+        sweeps.pause_more("4")
+        # A process that knew nothing of it counts what others have changed.
+        first = written(other.services)
+        assert list(first) == [1]
+        for trial_id in "567":
+            other.pause_more(trial_id)
+            assert written(other.services) == first
+        other.pause_more("8")
+        assert written(other.services)[1] > first[1]
 
 
 def test_what_was_loaded_before_the_rows_were_made_anew_is_not_gone_on_with(database_url: str) -> None:

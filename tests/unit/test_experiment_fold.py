@@ -60,6 +60,7 @@ def _check_rung_entries(state: ExperimentState, trial_id: str, *, paused_with_on
         if entry is not None:
             is_here = rung.level == state.trials[trial_id].level
             assert entry.has_checkpoint == (is_here and paused_with_one)
+            assert entry.waits == (is_here and state.trials[trial_id].status == "paused")
 
 
 def test_a_running_trial_counts_as_one_checkpoint_written_or_not() -> None:

@@ -42,7 +42,7 @@ def climb(story: Story, *trial_ids: str) -> None:
 def later(story: Story, level: int, time_ratio: float = 1.0) -> LaterArrivals:
     ways = climbs(story.state.rungs)
     known = next_arrivals(story.state, ways, STEPS)
-    return later_arrivals(story.state, ways, known, time_ratio, STEPS)[level]
+    return later_arrivals(story.state.rungs, ways, known, time_ratio, STEPS)[level]
 
 
 def test_new_trials_rank_anywhere_and_come_as_often_as_they_did() -> None:
@@ -60,8 +60,8 @@ def test_rungs_without_entries_expect_nothing() -> None:
     story = told(0.1, 0.2)
     ways = climbs(story.state.rungs)
     assert dict(ways) == {}
-    assert list(later_arrivals(story.state, ways, {}, 1.0, STEPS)) == [1]
-    assert dict(later_arrivals(Story().state, {}, {}, 1.0, STEPS)) == {}
+    assert list(later_arrivals(story.state.rungs, ways, {}, 1.0, STEPS)) == [1]
+    assert dict(later_arrivals(Story().state.rungs, {}, {}, 1.0, STEPS)) == {}
 
 
 def test_those_that_wait_below_are_expected_where_they_stood() -> None:
@@ -98,7 +98,7 @@ def test_those_that_start_at_an_upper_rung_come_there_from_nowhere() -> None:
 def test_is_the_mean_of_many_futures_of_one_step() -> None:
     draw = np.random.default_rng(20_261_202)
     story = told(*draw.permutation(12).tolist(), quantile=0.6)
-    by_rank = list(story.state.rungs[1].in_order())
+    by_rank = list(story.state.rungs[1].ranking().trial_ids)
     climb(story, *(by_rank[index] for index in (1, 0, 2, 4, 3)))
     story.resume(by_rank[5])
     ratio, paths = 1.5, 40_000

@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from quota.domain.rung import Rung, RungEntry, rank_value
+from quota.domain.rung import Rung
+from quota.domain.rung_entry import RungEntry, rank_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,27 +53,31 @@ class RungMachine(RuleBasedStateMachine):
 
     @rule(trial_id=trial_ids, value=values, has_checkpoint=st.booleans())
     def place(self, trial_id: str, value: float, *, has_checkpoint: bool) -> None:
-        self._place(RungEntry(trial_id, value, value, 0, has_checkpoint=has_checkpoint))
+        self._place(RungEntry(trial_id, value, value, 0, 0, has_checkpoint=has_checkpoint))
 
     @precondition(lambda self: self.plain.placed)
     @rule(data=st.data())
     def promote(self, data: st.DataObject) -> None:
         entry = data.draw(st.sampled_from(self.plain.placed))
-        self._place(replace(entry, promoted=True, has_checkpoint=False))
+        self._place(replace(entry, promoted=True, waits=False, has_checkpoint=False))
 
     def _place(self, entry: RungEntry) -> None:
         self.position += 1
-        entry = replace(entry, placed_position=self.position)
+        entry = replace(entry, placed_position=self.position, changed_position=self.position)
         self.rung.place(replace(entry))
         self.plain.place(entry)
 
     @precondition(lambda self: self.plain.placed)
-    @rule(data=st.data(), present=st.booleans())
-    def mark(self, data: st.DataObject, *, present: bool) -> None:
+    @rule(data=st.data(), waits=st.booleans(), has_checkpoint=st.booleans())
+    def mark(self, data: st.DataObject, *, waits: bool, has_checkpoint: bool) -> None:
+        self.position += 1
         entry = data.draw(st.sampled_from(self.plain.placed))
-        changed = self.rung.mark_checkpoint(entry.trial_id, present=present)
-        assert changed == (entry.has_checkpoint != present)
-        entry.has_checkpoint = present
+        marks = {"waits": waits, "has_checkpoint": has_checkpoint}
+        changed = self.rung.mark(entry.trial_id, **marks, position=self.position)
+        assert changed == ((entry.waits, entry.has_checkpoint) != (waits, has_checkpoint))
+        entry.waits, entry.has_checkpoint = waits, has_checkpoint
+        if changed:
+            entry.changed_position = self.position
 
     @rule(value=values, trial_id=trial_ids)
     def compare(self, value: float, trial_id: str) -> None:
@@ -82,7 +87,10 @@ class RungMachine(RuleBasedStateMachine):
     def ranks_are_places_in_the_sorted_list(self) -> None:
         in_order = self.plain.in_order()
         assert len(self.rung) == len(in_order)
-        assert [self.rung.rank(entry.trial_id) for entry in in_order] == list(range(1, len(in_order) + 1))
+        ranking = self.rung.ranking()
+        assert list(ranking.trial_ids) == [entry.trial_id for entry in in_order]
+        assert [ranking.ranks[entry.trial_id] for entry in in_order] == list(range(1, len(in_order) + 1))
+        assert ranking.waits.tolist() == [entry.waits for entry in in_order]
         assert {entry.trial_id: entry for entry in in_order} == self.rung.entries
 
     @invariant()
@@ -98,12 +106,12 @@ TestRungMachine = RungMachine.TestCase
 def rung_of(entries: Iterable[tuple[str, float]]) -> Rung:
     rung = Rung(1, 0.5)
     for position, (trial_id, value) in enumerate(entries, start=1):
-        rung.place(RungEntry(trial_id, value, value, position, has_checkpoint=True))
+        rung.place(RungEntry(trial_id, value, value, position, position, has_checkpoint=True))
     return rung
 
 
 def ranks(rung: Rung) -> list[str]:
-    return sorted(rung.entries, key=rung.rank)
+    return list(rung.ranking().trial_ids)
 
 
 def test_equals_rank_in_order_of_arrival_whatever_they_are_called() -> None:

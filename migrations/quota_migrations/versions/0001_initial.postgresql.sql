@@ -21,6 +21,8 @@ CREATE TABLE checkpoints (
     CONSTRAINT pk_checkpoints PRIMARY KEY (experiment_id, uri)
 )
 --
+CREATE INDEX ix_checkpoints_experiment_id_trial_id ON checkpoints (experiment_id, trial_id)
+--
 CREATE TABLE clock_readings (
     boot TEXT COLLATE "C" NOT NULL,
     up_seconds DOUBLE PRECISION NOT NULL,
@@ -205,9 +207,23 @@ CREATE TABLE rung_entries (
     metric DOUBLE PRECISION,
     rank_value DOUBLE PRECISION NOT NULL,
     placed_position BIGINT NOT NULL,
+    changed_position BIGINT NOT NULL,
     promoted BOOLEAN NOT NULL,
+    waits BOOLEAN NOT NULL,
     has_checkpoint BOOLEAN NOT NULL,
     CONSTRAINT pk_rung_entries PRIMARY KEY (experiment_id, level, trial_id)
+)
+--
+CREATE INDEX ix_rung_entries_candidates ON rung_entries (experiment_id) WHERE has_checkpoint
+--
+CREATE INDEX ix_rung_entries_level_experiment_id_changed_position ON rung_entries (level, experiment_id, changed_position)
+--
+CREATE TABLE rung_snapshots (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    level BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    body BYTEA NOT NULL,
+    CONSTRAINT pk_rung_snapshots PRIMARY KEY (experiment_id, level)
 )
 --
 CREATE TABLE rungs (
@@ -281,6 +297,10 @@ CREATE TABLE trials (
     promised_uri TEXT COLLATE "C",
     CONSTRAINT pk_trials PRIMARY KEY (experiment_id, trial_id)
 )
+--
+CREATE INDEX ix_trials_completed ON trials (experiment_id) WHERE status = 'completed'
+--
+CREATE INDEX ix_trials_live ON trials (experiment_id) WHERE (stored_checkpoints > 0 OR status = 'running')
 --
 CREATE TABLE usage (
     experiment_id TEXT COLLATE "C" NOT NULL,

@@ -43,6 +43,7 @@ _TABLES = (
     "projected_streams",
     "reserves",
     "rung_entries",
+    "rung_snapshots",
     "rungs",
     "scope_pins",
     "stores",

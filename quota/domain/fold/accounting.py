@@ -74,7 +74,7 @@ def _count(state: ExperimentState, checkpoint: Checkpoint, sign: int) -> None:
 def note_derived(state: ExperimentState, trial: Trial) -> None:
     """Keep what follows from a trial's status and its checkpoints: `note_holding`, and its place in its rung."""
     note_holding(state, trial)
-    _compare_with_reports(state, trial)
+    _mark_entry(state, trial)
 
 
 def note_holding(state: ExperimentState, trial: Trial) -> None:
@@ -89,9 +89,10 @@ def note_holding(state: ExperimentState, trial: Trial) -> None:
         state.ended_with_checkpoints.discard(trial.trial_id)
 
 
-def _compare_with_reports(state: ExperimentState, trial: Trial) -> None:
+def _mark_entry(state: ExperimentState, trial: Trial) -> None:
     if trial.level is None:
         return
-    present = trial.status == "paused" and trial.stored_checkpoints > 0
-    if state.rungs[trial.level].mark_checkpoint(trial.trial_id, present=present):
+    waits = trial.status == "paused"
+    marks = {"waits": waits, "has_checkpoint": waits and trial.stored_checkpoints > 0}
+    if state.rungs[trial.level].mark(trial.trial_id, **marks, position=state.position):
         state.touched.rung_entries.add((trial.level, trial.trial_id))

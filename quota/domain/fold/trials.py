@@ -23,7 +23,8 @@ from quota.domain.events.trial import TrialEvent
 from quota.domain.experiment import OVERALL, Estimator, Experiment, ExperimentState, Trial, TrialStatus
 from quota.domain.fold.accounting import count_new_trial, set_trial_status
 from quota.domain.fold.timing import happened_at
-from quota.domain.rung import Rung, RungEntry, rank_value
+from quota.domain.rung import Rung
+from quota.domain.rung_entry import RungEntry, rank_value
 
 STATUS_AFTER: dict[type[TrialEvent], TrialStatus] = {
     TrialStarted: "running",
@@ -122,6 +123,7 @@ def _paused(state: ExperimentState, event: RecordedEvent, payload: TrialPaused) 
             metric=payload.metric,
             rank_value=rank_value(state.registered.mode, payload.metric),
             placed_position=event.position,
+            changed_position=event.position,
         )
     )
     state.touched.rungs.add(rung.level)
@@ -141,6 +143,7 @@ def _resumed(state: ExperimentState, event: RecordedEvent, payload: TrialResumed
             metric=entry.metric,
             rank_value=entry.rank_value,
             placed_position=event.position,
+            changed_position=event.position,
             promoted=True,
         )
     )

@@ -143,7 +143,7 @@ def test_rung_standings_rank_as_the_fold_does(services: Services) -> None:
 
     rows = ask(services, "SELECT * FROM rung_standings WHERE experiment_id = 'one' ORDER BY level, rank")
     assert [row["trial_id"] for row in rows] == ["c", "d", "B", "a", "f", "b", "e", "g", "z"]
-    assert [row["rank"] for row in rows] == [rungs[row["level"]].rank(row["trial_id"]) for row in rows]
+    assert [row["rank"] for row in rows] == [rungs[row["level"]].ranking().ranks[row["trial_id"]] for row in rows]
     assert [row["metric"] for row in rows] == [0.75, 0.5, 0.5, 0.5, -1.5, None, -math.inf, math.inf, 0.1]
     assert rows[3] == {
         "experiment_id": "one",
