@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +43,23 @@ def choose(pool: Sequence[Choice], needed: int, measure: LimitMeasure, parameter
     costs = np.array([one.candidate.score_seconds for one in with_content], dtype=np.float64)
     sizes = np.array([one.candidate.size_bytes for one in with_content], dtype=np.int64)
     return [with_content[index] for index in cover(costs, sizes, needed)]
+
+
+def runner_up(
+    pool: Iterable[Choice], chosen: Iterable[Choice], measure: LimitMeasure, parameters: PolicyParameters
+) -> Choice | None:
+    """Return what would go next: of what could go and was not chosen, the one to be missed least.
+
+    Args:
+        pool: As in `choose`.
+        chosen: What that chose.
+        measure: As there.
+        parameters: The policy.
+    """
+    gone = {(one.experiment_id, one.candidate.uri) for one in chosen}
+    left = (one for one in pool if (one.experiment_id, one.candidate.uri) not in gone)
+    counting = (one for one in left if (one.candidate.counts if measure == "checkpoints" else one.candidate.size_bytes))
+    return min(counting, key=lambda one: order_key(one.candidate, parameters, one.experiment_id), default=None)
 
 
 def _in_order(pool: Sequence[Choice], parameters: PolicyParameters) -> list[Choice]:

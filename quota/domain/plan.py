@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from quota.domain.held_back import HeldBack
 from quota.domain.holdings import Holdings
@@ -61,23 +62,27 @@ class Plan:
     Attributes:
         experiment_id: The experiment.
         state_position: Position of its stream that the plan rests on.
+        planned_at: The time that it was made for.
         limit: The limit that calls for it.
         target: Its numbers.
         scored: All that could be evicted, in the order in which it was scored; empty where the limit holds.
         purges: Decisions whose trash has to go, whatever its retention, oldest first.
         evictions: What to evict, first to last.
         after: What will count under the limit when all of the plan, and of others under the same limit, is carried out.
+        runner_up: What would have gone next under the limit, of whatever experiment.
         held_back: Where the limit will not hold: how many checkpoints are kept all the same, by reason.
     """
 
     experiment_id: str
     state_position: int
+    planned_at: datetime
     limit: Limit
     target: Target
     scored: tuple[Candidate, ...] = ()
     purges: tuple[str, ...] = ()
     evictions: tuple[Candidate, ...] = ()
     after: int
+    runner_up: Candidate | None = None
     held_back: Mapping[HeldBack, int] = field(default_factory=dict)
 
     @property

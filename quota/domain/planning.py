@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from quota.domain.choosing import Choice, choose
+from quota.domain.choosing import Choice, choose, runner_up
 from quota.domain.events import PolicyParameters
 from quota.domain.experiment import ExperimentState
 from quota.domain.held_back import Obstacle, held_back
@@ -52,6 +52,7 @@ class _Settled:
     purges: list[Trash] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     after: int = 0
+    runner_up: Choice | None = None
 
 
 def plan_experiment(
@@ -79,6 +80,7 @@ def plan_experiment(
         plan = Plan(
             experiment_id=state.experiment_id,
             state_position=state.position,
+            planned_at=rules.now,
             limit=effective.limit,
             target=target,
             after=target.usage - held.leaving(effective.limit.measure),
@@ -89,12 +91,14 @@ def plan_experiment(
                 Choice(state.experiment_id, one) for one in scored if one.uri not in taken and obstacle(one.uri) is None
             ]
             settled = _settled(effective, target, held, partial(_chosen, pool, effective, rules.parameters))
+            settled = replace(settled, runner_up=_next_of(pool, settled, effective, rules.parameters))
             plan = replace(
                 plan,
                 scored=tuple(one for one in scored if one.counts or effective.limit.measure != "checkpoints"),
                 purges=tuple(one.decision_id for one in settled.purges),
                 evictions=tuple(choice.candidate for choice in settled.choices),
                 after=settled.after,
+                runner_up=None if settled.runner_up is None else settled.runner_up.candidate,
             )
         if plan.shortfall:
             gone = {*taken, *(candidate.uri for candidate in plan.evictions)}
@@ -151,6 +155,7 @@ def plan_shared(
             guard = Reserved(reserves, standings, progress.taken)
             chooser = partial(_chosen_beside, guard, pool, effective, parameters)
             settled = _settled(effective, target, held, chooser)
+            settled = replace(settled, runner_up=_next_of(pool, settled, effective, parameters))
         parts = _parts(effective, target, settled, by_id)
         for part in parts:
             progress.note(part)
@@ -203,6 +208,12 @@ def _settled(
     return _Settled(purges, choices, left - sum(choice.candidate.size_bytes for choice in choices))
 
 
+def _next_of(
+    pool: Sequence[Choice], settled: _Settled, effective: EffectiveLimit, parameters: PolicyParameters
+) -> Choice | None:
+    return runner_up(pool, settled.choices, effective.limit.measure, parameters)
+
+
 def _chosen(
     pool: Sequence[Choice], effective: EffectiveLimit, parameters: PolicyParameters, needed: int
 ) -> list[Choice]:
@@ -239,12 +250,14 @@ def _parts(
         Plan(
             experiment_id=experiment_id,
             state_position=standings[experiment_id].state_position,
+            planned_at=standings[experiment_id].planned_at,
             limit=effective.limit,
             target=target,
             scored=standings[experiment_id].pool,
             purges=tuple(purges[experiment_id]),
             evictions=tuple(evictions[experiment_id]),
             after=settled.after,
+            runner_up=None if settled.runner_up is None else settled.runner_up.candidate,
         )
         for experiment_id in sorted(evictions.keys() | purges.keys())
     )

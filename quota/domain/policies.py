@@ -25,6 +25,10 @@ from quota.domain.rung_entry import RungEntry
 OPEN_ENDED_TIME_RATIO = 1.0
 """For an experiment without an end: it is taken to last as long again as it has lasted."""
 
+VERSIONS: Mapping[str, int] = {"syne-tune": 1, "expected-cost": 1, "by_level": 1, "random": 1}
+"""Which version of each policy this is. Who changes what a policy makes of the same events raises its number, so that
+whoever recomputes an old decision is told that its policy was another one."""
+
 _LEAST_SECONDS = 1e-3
 
 

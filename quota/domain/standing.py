@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from quota.domain.experiment import ExperimentState
 from quota.domain.held_back import Obstacle
@@ -20,6 +21,7 @@ class Standing:
     Attributes:
         experiment_id: The experiment.
         state_position: Position of its stream up to which this reflects it.
+        planned_at: The time that its candidates were scored for.
         labels: Its labels.
         held: What it holds within the scope of each shared limit, in their order.
         pool: What could be evicted from it, in the order in which it was scored.
@@ -29,6 +31,7 @@ class Standing:
 
     experiment_id: str
     state_position: int
+    planned_at: datetime
     labels: Mapping[str, str]
     held: tuple[Holdings, ...]
     pool: tuple[Candidate, ...] = ()
@@ -61,6 +64,7 @@ def standing_of(
     return Standing(
         experiment_id=state.experiment_id,
         state_position=state.position,
+        planned_at=rules.now,
         labels={} if state.experiment is None else state.experiment.labels,
         held=tuple(held if may_purge else replace(held, trash=()) for held in every),
         pool=tuple(one for one in scored if obstacle(one.uri) is None),

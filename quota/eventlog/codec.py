@@ -34,7 +34,7 @@ def encode(payload: Event) -> str:
     return _ENCODER.encode(payload).decode()
 
 
-def encode_plain(value: msgspec.Struct) -> str:
+def encode_plain(value: msgspec.Struct | tuple[float, ...]) -> str:
     """Return the canonical JSON text of a part of an event."""
     return _ENCODER.encode(value).decode()
 

@@ -262,10 +262,21 @@ class EventLog:
         for row in connection.execute(query.order_by(events.c.position)):
             yield self._recorded(row)
 
+    def of_type(self, connection: Connection, experiment_id: str, type_name: str) -> Iterator[RecordedEvent]:
+        """Yield a stream's events of one type, in order."""
+        for row in self.rows(connection, experiment_id, type_name=type_name):
+            yield self._recorded(row)
+
     def rows(
-        self, connection: Connection, experiment_id: str, *, after: int = 0, until: int | None = None
+        self,
+        connection: Connection,
+        experiment_id: str,
+        *,
+        after: int = 0,
+        until: int | None = None,
+        type_name: str | None = None,
     ) -> Iterator[Row[Any]]:
-        """Yield a stream's rows in order, page by page."""
+        """Yield a stream's rows in order, page by page; all of them, or those of one type."""
         while True:
             query: Select[Any] = (
                 select(events)
@@ -275,6 +286,8 @@ class EventLog:
             )
             if until is not None:
                 query = query.where(events.c.position <= until)
+            if type_name is not None:
+                query = query.where(events.c.type == type_name)
             page = connection.execute(query).all()
             yield from page
             if len(page) < PAGE:

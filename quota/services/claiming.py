@@ -10,7 +10,7 @@ from quota.domain.events import CancelReason, CheckpointMissing, EvictionDecided
 from quota.domain.experiment import ExperimentState
 from quota.domain.parts import parts
 from quota.domain.plan import Plan
-from quota.domain.policies import Candidate
+from quota.domain.policies import VERSIONS, Candidate
 from quota.projections.projector import LockedExperiment, Projector
 from quota.services.appending import Appender
 from quota.services.fencing import FencedStreams
@@ -181,6 +181,9 @@ class Claimer:
             limit_high=plan.limit.high,
             limit_low=plan.limit.low,
             usage=plan.usage,
+            usage_after=plan.after,
+            planned_at=plan.planned_at,
+            policy_version=VERSIONS[self.order.parameters.policy],
             parameters=self.order.parameters,
             level=candidate.level,
             metric=candidate.metric,
@@ -199,6 +202,8 @@ class Claimer:
             score=candidate.score,
             seconds_per_resource=candidate.seconds_per_resource,
             cost_seconds=candidate.cost_seconds,
+            runner_up_uri=None if plan.runner_up is None else plan.runner_up.uri,
+            runner_up_score_seconds=None if plan.runner_up is None else plan.runner_up.score_seconds,
         )
 
     def _objection(self, locked: LockedExperiment, candidate: Candidate) -> CancelReason | None:

@@ -14,7 +14,6 @@ from quota.domain.events import (
     TrialReported,
     TrialStarted,
 )
-from quota.domain.policies import time_ratio
 from quota.services.sweep_order import SweepOrder
 from recomputing import not_recomputed, whole_stream
 from support import HandClock, create_schema, services_over
@@ -23,8 +22,6 @@ from sweeps import DAY, ROOT, Sweeps, WatchedStore
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from quota.domain.events import RecordedEvent
-    from quota.domain.experiment import ExperimentState
 
 LENGTH_SECONDS = 600
 POLICIES = [
@@ -42,19 +39,6 @@ class TickingClock(HandClock):
     def now(self) -> datetime:
         self.moment += timedelta(microseconds=1_017)
         return self.moment
-
-
-def planned_at(state: ExperimentState, event: RecordedEvent) -> datetime:
-    """Find the time of planning, which is not logged, by the time ratio, which is: no two microseconds share one."""
-    decided = event.payload
-    assert isinstance(decided, EvictionDecided)
-    if decided.time_ratio is None:
-        return event.occurred_at
-    elapsed = timedelta(seconds=LENGTH_SECONDS / (1 + decided.time_ratio))
-    around = [state.registered.started_at + elapsed + timedelta(microseconds=one) for one in range(-2, 3)]
-    (found,) = [one for one in around if time_ratio(state.registered, one) == decided.time_ratio]
-    assert timedelta() < event.occurred_at - found < timedelta(seconds=1)
-    return found
 
 
 def tell(sweeps: Sweeps) -> None:
@@ -99,4 +83,4 @@ def test_inputs_recompute_though_time_passes_between_plan_and_claim(
     decided = [event.payload for event in stream if isinstance(event.payload, EvictionDecided)]
     assert {one.reason for one in decided} == {"paused", "superseded"}
     assert len({one.state_position for one in decided}) == 2
-    assert list(not_recomputed(stream, planned_at, with_places=True)) == []
+    assert list(not_recomputed(stream, with_places=True)) == []

@@ -64,6 +64,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "low": st.integers(1, 100),
     "until": st.datetimes(timezones=st.just(UTC)),
     "plan_made_at": st.none() | st.datetimes(timezones=st.just(UTC)),
+    "planned_at": st.none() | st.datetimes(timezones=st.just(UTC)),
 }
 
 

@@ -75,6 +75,7 @@ class House:
         return Standing(
             experiment_id=self.experiment_id,
             state_position=7,
+            planned_at=START,
             labels=self.labels,
             held=tuple(held),
             pool=self.pool,
@@ -284,3 +285,23 @@ def test_what_goes_of_one_store_is_free_for_another_on_the_same_disk(other: str,
     plans = plan_shared(standings, limits, spaces, [], SYNE_TUNE)
     assert (len(evicted(plans)), sum(len(plan.purges) for plan in plans)) == (evictions, purges)
     assert [plan.shortfall for plan in plans] == [0, 0]
+
+
+def test_a_plan_names_what_would_have_gone_next_of_whatever_experiment() -> None:
+    cheap, dear, dearer = (candidate(f"file:///scratch/one-{cost}", 10, cost) for cost in (1, 2, 3))
+    houses = [House("one", "nlp", (cheap, dearer)), House("two", "nlp", (dear,))]
+    for one in (limit("deployment", "checkpoints", 2), limit("deployment", "bytes", 20)):
+        (plan,) = planned(houses, [one])
+        (part,) = plan.parts
+        assert (part.evictions, part.runner_up) == ((cheap,), dear)
+    (plan,) = planned(houses, [limit("deployment", "checkpoints", 0)])
+    assert [part.runner_up for part in plan.parts] == [None, None]
+
+
+def test_what_a_reserve_keeps_is_the_runner_up_all_the_same() -> None:
+    cheap, dear = (candidate(f"file:///scratch/{name}-{name}", 10, cost) for name, cost in (("a", 1), ("b", 2)))
+    houses = [House("one", "nlp", (cheap,)), House("two", "vision", (dear,))]
+    reserve = Reserve("label:team=nlp", "checkpoints", 1, START, "me@here")
+    (plan,) = planned(houses, [limit("deployment", "checkpoints", 1)], [reserve])
+    (part,) = plan.parts
+    assert (part.evictions, part.runner_up) == ((dear,), cheap)

@@ -48,7 +48,10 @@ CREATE TABLE decisions (
     limit_high BIGINT,
     limit_low BIGINT,
     usage BIGINT,
+    usage_after BIGINT,
+    planned_at TIMESTAMP WITH TIME ZONE,
     policy TEXT,
+    policy_version BIGINT,
     parameters JSON,
     level BIGINT,
     metric DOUBLE PRECISION,
@@ -58,6 +61,8 @@ CREATE TABLE decisions (
     estimator TEXT,
     estimator_ones BIGINT,
     estimator_total BIGINT,
+    rank_of_equals BIGINT,
+    arrivals_better JSON,
     p_better DOUBLE PRECISION,
     time_ratio DOUBLE PRECISION,
     resume_probability DOUBLE PRECISION,
@@ -65,6 +70,8 @@ CREATE TABLE decisions (
     score DOUBLE PRECISION,
     seconds_per_resource DOUBLE PRECISION,
     cost_seconds DOUBLE PRECISION,
+    runner_up_uri TEXT COLLATE "C",
+    runner_up_score_seconds DOUBLE PRECISION,
     decided_position BIGINT NOT NULL,
     decided_at TIMESTAMP WITH TIME ZONE NOT NULL,
     actor TEXT NOT NULL,
@@ -317,12 +324,16 @@ CREATE TABLE usage (
 )
 --
 CREATE VIEW eviction_history AS
-SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
-       reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
-       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, kept_resource,
-       score, seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
-       state_position, decided_position, outcome, outcome_at, freed_bytes, failures, error, actor
-FROM decisions
+SELECT d.decision_id, d.sweep_id, d.decided_at, d.experiment_id, d.trial_id, d.uri, d.store_uri, d.size_bytes,
+       d.manifest_entries, d.reason, d.policy, d.policy_version, d.parameters, d.place, d.level, d.metric, d.rank,
+       d.rung_length, d.promotion_quantile, d.estimator, d.estimator_ones, d.estimator_total,
+       d.rank_of_equals, d.arrivals_better, d.p_better, d.time_ratio, d.resume_probability, d.kept_resource,
+       d.score, d.seconds_per_resource, d.cost_seconds, d.runner_up_uri, d.runner_up_score_seconds,
+       d.limit_scope, d.limit_measure, d.limit_high, d.limit_low, d.usage, d.usage_after,
+       d.planned_at, d.state_position, d.decided_position,
+       d.outcome, d.outcome_at, d.freed_bytes, d.failures, d.error, d.actor, s.software_version
+FROM decisions d
+LEFT JOIN sweeps s ON s.sweep_id = d.sweep_id
 --
 CREATE VIEW checkpoint_inventory AS
 SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
@@ -488,6 +499,10 @@ COMMENT ON COLUMN eviction_history.reason IS 'paused: its trial may be missed le
 --
 COMMENT ON COLUMN eviction_history.policy IS 'The policy that chose it; NULL for an orphan, and so are what it chose by and the limit.'
 --
+COMMENT ON COLUMN eviction_history.policy_version IS 'Which version of it scored this.'
+--
+COMMENT ON COLUMN eviction_history.parameters IS 'All that the policy depends on, as JSON.'
+--
 COMMENT ON COLUMN eviction_history.place IS 'Place in the order of eviction of its plan, from 1.'
 --
 COMMENT ON COLUMN eviction_history.level IS 'Rung level that the trial was paused at.'
@@ -506,6 +521,10 @@ COMMENT ON COLUMN eviction_history.estimator_ones IS 'How many of its data were 
 --
 COMMENT ON COLUMN eviction_history.estimator_total IS 'How many data it had.'
 --
+COMMENT ON COLUMN eviction_history.rank_of_equals IS 'Rank of the best entry with the same metric; only expected-cost asks.'
+--
+COMMENT ON COLUMN eviction_history.arrivals_better IS 'The chance of each trial that was on its way to the rung to rank better, as a JSON array.'
+--
 COMMENT ON COLUMN eviction_history.p_better IS 'Probability that an arrival ranks better: its posterior mean; by expected-cost, of later ones.'
 --
 COMMENT ON COLUMN eviction_history.time_ratio IS 'Time remaining / time elapsed.'
@@ -520,6 +539,10 @@ COMMENT ON COLUMN eviction_history.seconds_per_resource IS 'Seconds that a unit 
 --
 COMMENT ON COLUMN eviction_history.cost_seconds IS 'Expected seconds of lost work, by which evictions of several experiments are compared.'
 --
+COMMENT ON COLUMN eviction_history.runner_up_uri IS 'What would have gone next under that limit: the cheapest that was kept.'
+--
+COMMENT ON COLUMN eviction_history.runner_up_score_seconds IS 'Its score * seconds_per_resource, by which the two were compared.'
+--
 COMMENT ON COLUMN eviction_history.limit_scope IS 'The limit that called for it.'
 --
 COMMENT ON COLUMN eviction_history.limit_measure IS 'What that counts: checkpoints, bytes, free_bytes or free_percent.'
@@ -529,6 +552,10 @@ COMMENT ON COLUMN eviction_history.limit_high IS 'Its high watermark.'
 COMMENT ON COLUMN eviction_history.limit_low IS 'Its low watermark.'
 --
 COMMENT ON COLUMN eviction_history.usage IS 'What was counted under that limit then.'
+--
+COMMENT ON COLUMN eviction_history.usage_after IS 'What would be counted once the whole plan was carried out.'
+--
+COMMENT ON COLUMN eviction_history.planned_at IS 'The time that the sweep planned for.'
 --
 COMMENT ON COLUMN eviction_history.state_position IS 'Position of the stream up to which these inputs reflect it.'
 --
@@ -544,7 +571,9 @@ COMMENT ON COLUMN eviction_history.failures IS 'How often the store refused a st
 --
 COMMENT ON COLUMN eviction_history.error IS 'What the store said last, or why the claim was given up.'
 --
-COMMENT ON COLUMN eviction_history.actor IS 'Who ran the sweep.'
+COMMENT ON COLUMN eviction_history.actor IS 'Who ran the sweep, and on which host.'
+--
+COMMENT ON COLUMN eviction_history.software_version IS 'Version of the software that ran it.'
 --
 COMMENT ON COLUMN checkpoint_inventory.experiment_id IS 'The experiment.'
 --

@@ -48,7 +48,10 @@ CREATE TABLE decisions (
     limit_high BIGINT,
     limit_low BIGINT,
     usage BIGINT,
+    usage_after BIGINT,
+    planned_at VARCHAR(27),
     policy TEXT,
+    policy_version BIGINT,
     parameters JSON,
     level BIGINT,
     metric DOUBLE,
@@ -58,6 +61,8 @@ CREATE TABLE decisions (
     estimator TEXT,
     estimator_ones BIGINT,
     estimator_total BIGINT,
+    rank_of_equals BIGINT,
+    arrivals_better JSON,
     p_better DOUBLE,
     time_ratio DOUBLE,
     resume_probability DOUBLE,
@@ -65,6 +70,8 @@ CREATE TABLE decisions (
     score DOUBLE,
     seconds_per_resource DOUBLE,
     cost_seconds DOUBLE,
+    runner_up_uri TEXT,
+    runner_up_score_seconds DOUBLE,
     decided_position BIGINT NOT NULL,
     decided_at VARCHAR(27) NOT NULL,
     actor TEXT NOT NULL,
@@ -313,12 +320,16 @@ CREATE TABLE usage (
 )
 --
 CREATE VIEW eviction_history AS
-SELECT decision_id, sweep_id, decided_at, experiment_id, trial_id, uri, store_uri, size_bytes, manifest_entries,
-       reason, policy, place, level, metric, rank, rung_length, promotion_quantile,
-       estimator, estimator_ones, estimator_total, p_better, time_ratio, resume_probability, kept_resource,
-       score, seconds_per_resource, cost_seconds, limit_scope, limit_measure, limit_high, limit_low, usage,
-       state_position, decided_position, outcome, outcome_at, freed_bytes, failures, error, actor
-FROM decisions
+SELECT d.decision_id, d.sweep_id, d.decided_at, d.experiment_id, d.trial_id, d.uri, d.store_uri, d.size_bytes,
+       d.manifest_entries, d.reason, d.policy, d.policy_version, d.parameters, d.place, d.level, d.metric, d.rank,
+       d.rung_length, d.promotion_quantile, d.estimator, d.estimator_ones, d.estimator_total,
+       d.rank_of_equals, d.arrivals_better, d.p_better, d.time_ratio, d.resume_probability, d.kept_resource,
+       d.score, d.seconds_per_resource, d.cost_seconds, d.runner_up_uri, d.runner_up_score_seconds,
+       d.limit_scope, d.limit_measure, d.limit_high, d.limit_low, d.usage, d.usage_after,
+       d.planned_at, d.state_position, d.decided_position,
+       d.outcome, d.outcome_at, d.freed_bytes, d.failures, d.error, d.actor, s.software_version
+FROM decisions d
+LEFT JOIN sweeps s ON s.sweep_id = d.sweep_id
 --
 CREATE VIEW checkpoint_inventory AS
 SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar, Literal
 
 from quota.domain.events.base import Event
@@ -53,6 +54,10 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
         limit_high: Its high watermark.
         limit_low: Its low watermark.
         usage: What was counted when the sweep planned.
+        usage_after: What would count once the whole plan is carried out, this decision and others under that limit.
+            This, the next two and those about the runner-up are absent in older logs.
+        planned_at: The time that the sweep planned for: by this one its inputs recompute.
+        policy_version: Which version of the policy scored it (`quota.domain.policies.VERSIONS`).
         parameters: By which rule it was chosen.
         level: Level that the trial is paused at.
         metric: The value that it is ranked by there.
@@ -75,6 +80,10 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
             there are any, those of others say; absent in older logs, and where nothing is lost.
         cost_seconds: Expected seconds of lost work, by which evictions are compared across experiments; absent in
             older logs.
+        runner_up_uri: The place of what would have gone next under that limit, of whatever experiment; absent where
+            nothing else could have gone.
+        runner_up_score_seconds: Its score in seconds, by which it was compared; absent for policies that score
+            nothing.
     """
 
     TYPE: ClassVar[str] = "eviction_decided"
@@ -93,6 +102,9 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
     limit_high: int | None = None
     limit_low: int | None = None
     usage: int | None = None
+    usage_after: int | None = None
+    planned_at: datetime | None = None
+    policy_version: int | None = None
     parameters: PolicyParameters | None = None
     level: int | None = None
     metric: float | None = None
@@ -111,6 +123,8 @@ class EvictionDecided(DecisionEvent, frozen=True, kw_only=True):
     score: float | None = None
     seconds_per_resource: float | None = None
     cost_seconds: float | None = None
+    runner_up_uri: str | None = None
+    runner_up_score_seconds: float | None = None
 
 
 class CheckpointTrashed(DecisionEvent, frozen=True, kw_only=True):

@@ -86,7 +86,7 @@ def _alike(name: str, value: Any) -> Any:  # noqa: ANN401 - whatever a driver re
         return iso_text(value)
     if isinstance(value, UUID):
         return str(value)
-    if name in {"parameters", "exceeded", "errors"} and isinstance(value, str):
+    if name in {"parameters", "arrivals_better", "exceeded", "errors"} and isinstance(value, str):
         return json.loads(value)
     return value
 
@@ -123,6 +123,9 @@ def decided(decision_id: str, trial_id: str, checkpoint_position: int, **inputs:
         limit_high=22,
         limit_low=23,
         usage=24,
+        usage_after=38,
+        planned_at=at(9),
+        policy_version=39,
         parameters=RANDOMLY,
         **inputs,
     )
@@ -140,6 +143,8 @@ def paused_with_reasons(metric: float) -> Row:
         "estimator": "overall",
         "estimator_ones": 29,
         "estimator_total": 30,
+        "rank_of_equals": 40,
+        "arrivals_better": [0.41, 0.42],
         "p_better": 0.31,
         "time_ratio": 0.32,
         "resume_probability": 0.33,
@@ -147,4 +152,6 @@ def paused_with_reasons(metric: float) -> Row:
         "score": 0.34,
         "seconds_per_resource": 0.35,
         "cost_seconds": 0.36,
+        "runner_up_uri": "memory://store/b/",
+        "runner_up_score_seconds": 0.43,
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from integration.views.by_hand import (
     CUT_OFF_SWEEP,
     PURGED,
@@ -67,6 +69,11 @@ def test_eviction_history_shows_each_decision_with_its_inputs_and_its_end(servic
         "limit_high": 22,
         "limit_low": 23,
         "usage": 24,
+        "usage_after": 38,
+        "planned_at": shown(9),
+        "policy_version": 39,
+        "parameters": structs.asdict(RANDOMLY),
+        "software_version": None,
         "state_position": 21,
         "actor": "tester",
     }
