@@ -31,6 +31,7 @@ from quota.services.clock_guard import ClockGuard
 from quota.services.limit_use import LimitUses
 from quota.services.planning import Planner
 from quota.services.querying import Queries
+from quota.services.recomputing import Recomputer
 from quota.services.reconciling import Reconciler
 from quota.services.recording import Recorder
 from quota.services.rescuing import Rescuer
@@ -120,6 +121,7 @@ class Services:
     limit_uses: LimitUses
     rebuilder: Rebuilder
     auditor: Auditor
+    recomputer: Recomputer
     queries: Queries
     clock: Clock
     actor: str
@@ -193,6 +195,7 @@ def assemble(
         limit_uses=LimitUses(database, projector, opener),
         rebuilder=Rebuilder(database, log),
         auditor=Auditor(database, log),
+        recomputer=Recomputer(database, log),
         queries=Queries(database, log, CatchUp(database, projector)),
         clock=clock,
         actor=actor,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from quota.bootstrap import Services, assemble
+from quota.eventlog.chain import ChainedRow, chain_hash
 from quota.eventlog.database import Database
 from quota.eventlog.tables import metadata
 from quota.projections import tables as _projection_tables
@@ -71,3 +72,17 @@ def tamper(services: Services, statements: list[str]) -> None:
             connection.execute(text("ALTER TABLE events DISABLE TRIGGER ALL"))
         for statement in statements:
             connection.execute(text(statement))
+
+
+def rehash(services: Services, stream: str) -> None:
+    """Compute a stream's whole chain anew, as somebody would who knows how."""
+    with services.database.write() as connection:
+        previous = bytes(32)
+        for row in services.log.rows(connection, stream):
+            previous = chain_hash(previous, ChainedRow(*(getattr(row, name) for name in ChainedRow._fields)))
+            connection.execute(
+                text("UPDATE events SET hash = :hash WHERE experiment_id = :stream AND position = :position"),
+                {"hash": previous, "stream": stream, "position": row.position},
+            )
+        changed = text("UPDATE streams SET hash = :hash WHERE experiment_id = :stream")
+        connection.execute(changed, {"hash": previous, "stream": stream})

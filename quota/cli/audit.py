@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,9 +11,14 @@ import typer
 
 from quota.cli.exit_codes import FAILED
 from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, progress
+from quota.cli.tables import counted
 
 if TYPE_CHECKING:
     from quota.services.auditing import Head
+    from quota.services.recomputing import Recomputed
+    from quota.services.stream_audit import StreamAudit
+
+_MOMENTS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"]
 
 app = typer.Typer(help="Verify and export the event log.", no_args_is_help=True)
 
@@ -21,40 +28,126 @@ def verify(
     heads: Annotated[
         str | None, typer.Option("--heads", metavar="FILE", help="Compare with heads that were kept elsewhere.")
     ] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=_MOMENTS, metavar="TIME", help="Recompute decisions from then on (UTC).")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=_MOMENTS, metavar="TIME", help="Recompute decisions before that (UTC).")
+    ] = None,
+    chains_only: Annotated[bool, typer.Option("--chains-only", help="Recompute no decisions.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Processes; by default what pays off.")
+    ] = None,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Recompute every stream's hash chain; name the first changed, missing or reordered row of each."""
-    faults: list[dict[str, object]] = []
-    with opened(database) as (services, _), progress(quiet=as_json) as bar:
+    """Prove that the log was not touched, and that each decision follows from the events before it.
+
+    Each stream's hash chain is recomputed: the first changed, missing or reordered row of each is named. Then each
+    decision's inputs are, from the events alone, and compared to the last bit.
+    """
+    from quota.cli.audit_workers import audit_here, audit_with, jobs_for
+    from quota.services.stream_audit import AuditOrder
+
+    order = AuditOrder(with_decisions=not chains_only, since=_utc(since), until=_utc(until))
+    found: list[tuple[Head, StreamAudit]] = []
+    with opened(database) as (services, settings), progress(quiet=as_json) as bar:
         present = services.auditor.heads()
         kept = [] if heads is None else _kept(heads)
         named = {head.experiment_id for head in kept}
         unkept = [head for head in present if head.experiment_id not in named]
         expected = [*kept, *unkept]
-        task = bar.add_task("events", total=sum(head.position for head in expected))
-        for head in expected:
-            fault = services.auditor.verify(head, lambda more: bar.advance(task, more))
-            if fault is not None:
-                faults.append(
-                    {"experiment_id": fault.experiment_id, "position": fault.position, "reason": fault.reason}
-                )
-        faults += [
-            {"experiment_id": stream, "position": 0, "reason": "the stream has events and no head"}
-            for stream in services.auditor.orphans()
+        events = sum(head.position for head in expected)
+        task = bar.add_task("events", total=events * (2 if order.with_decisions else 1))
+
+        def read(more: int) -> None:
+            bar.advance(task, more)
+
+        workers = jobs_for(events, len(expected), jobs)
+        if workers == 1:
+            found.extend(audit_here(services, expected, order, read))
+        else:
+            found.extend(audit_with(workers, settings.database, settings.actor, expected, order, read))
+        orphaned = services.auditor.orphans()
+    _tell(_Audited(found, orphaned, None if heads is None else len(unkept), heads), as_json=as_json)
+
+
+@dataclass(frozen=True)
+class _Audited:
+    """What an audit has found.
+
+    Attributes:
+        streams: By stream.
+        headless: Streams that have events and no head.
+        unkept: How many streams are compared with no head that was kept; None where none was given.
+        heads: The file that those are from.
+    """
+
+    streams: list[tuple[Head, StreamAudit]]
+    headless: list[str]
+    unkept: int | None
+    heads: str | None
+
+    @property
+    def faults(self) -> list[dict[str, object]]:
+        """Where chains do not hold, by stream."""
+        faults = [one.fault for _, one in sorted(self.streams, key=lambda one: one[0].experiment_id) if one.fault]
+        return [
+            *({"experiment_id": one.experiment_id, "position": one.position, "reason": one.reason} for one in faults),
+            *(
+                {"experiment_id": stream, "position": 0, "reason": "the stream has events and no head"}
+                for stream in self.headless
+            ),
         ]
-    events = sum(head.position for head in expected)
+
+    @property
+    def mismatched(self) -> list[Recomputed]:
+        """Decisions that do not recompute."""
+        found = (one for _, audit in self.streams for one in audit.mismatched)
+        return sorted(found, key=lambda one: (one.experiment_id, one.position))
+
+
+def _tell(audited: _Audited, *, as_json: bool) -> None:
+    """Say what was found; exit with 1 where something is wrong."""
+    faults, mismatched = audited.faults, audited.mismatched
+    wrong = [one for one in mismatched if not one.is_rounding]
+    streams, events = len(audited.streams), sum(head.position for head, _ in audited.streams)
+    decisions = sum(audit.decisions for _, audit in audited.streams)
     if as_json:
-        counts = {"streams": len(expected), "without_kept_head": len(unkept), "events": events}
-        print_json(counts | {"faults": faults})
-    elif not faults:
-        typer.echo(f"{len(expected)} streams, {events} events: every chain holds")
-        if heads is not None and unkept:
-            typer.echo(f"{len(unkept)} of them were compared with no head of {heads}: they are newer than it")
-    for found in [] if as_json else faults:
-        typer.echo(f"{found['experiment_id']}, event {found['position']}: {found['reason']}", err=True)
-    if faults:
+        counts = {"streams": streams, "without_kept_head": streams if audited.unkept is None else audited.unkept}
+        counts |= {"events": events, "decisions": decisions}
+        print_json(counts | {"faults": faults, "mismatches": [_plain(one) for one in mismatched]})
+    else:
+        if not faults:
+            typer.echo(f"{streams} streams, {events} events: every chain holds")
+        if audited.unkept and not faults:
+            newer = f"{audited.unkept} of them were compared with no head of {audited.heads}"
+            typer.echo(f"{newer}: they are newer than it")
+        if decisions:
+            typer.echo(f"{decisions - len(mismatched)} of {counted(decisions, 'decision')} recomputed to the last bit")
+        if len(mismatched) > len(wrong):
+            rounded = counted(len(mismatched) - len(wrong), "decision")
+            typer.echo(f"{rounded} but for the last digits, which processors and versions of NumPy round differently")
+        for fault in faults:
+            typer.echo(f"{fault['experiment_id']}, event {fault['position']}: {fault['reason']}", err=True)
+        for one in wrong:
+            differing = (
+                f"{each.name} was logged as {each.logged}, and is {each.recomputed}" for each in one.mismatches
+            )
+            about = f"{one.experiment_id}, event {one.position}, decision {one.decision_id}"
+            typer.echo(f"{about}: {'; '.join(differing)}", err=True)
+    if faults or wrong:
         raise typer.Exit(FAILED)
+
+
+def _plain(one: Recomputed) -> dict[str, object]:
+    inputs = [{"name": each.name, "logged": each.logged, "recomputed": each.recomputed} for each in one.mismatches]
+    named = {"experiment_id": one.experiment_id, "position": one.position, "decision_id": one.decision_id}
+    return named | {"is_rounding": one.is_rounding, "inputs": inputs}
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    return None if moment is None else moment.replace(tzinfo=UTC)
 
 
 @app.command()

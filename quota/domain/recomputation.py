@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,6 +38,7 @@ INPUTS = (
 )
 """What a decision and a candidate have in common, and what follows from the experiment's events alone."""
 
+_ROUNDING = 1e-9
 _NO_SECONDS = 1.0
 """What stands for the seconds of a unit of resource where a decision has none: its cost is not compared then."""
 
@@ -81,6 +83,21 @@ class Mismatch:
     name: str
     logged: object
     recomputed: object
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether the two differ as far as another processor or another NumPy may round, and no further."""
+        logged, recomputed = _numbers(self.logged), _numbers(self.recomputed)
+        return len(logged) == len(recomputed) > 0 and all(
+            math.isclose(one, other, rel_tol=_ROUNDING) for one, other in zip(logged, recomputed, strict=True)
+        )
+
+
+def _numbers(value: object) -> tuple[float, ...]:
+    """Return the fractions that a value holds; none of what is no fraction, or not of those alone."""
+    values: tuple[object, ...] = value if isinstance(value, tuple) else (value,)
+    numbers = tuple(one for one in values if isinstance(one, float))
+    return numbers if len(numbers) == len(values) else ()
 
 
 def by_state(decisions: Iterable[LoggedDecision]) -> Mapping[int, Sequence[LoggedDecision]]:

@@ -34,6 +34,11 @@ class Recomputed:
     position: int
     mismatches: tuple[Mismatch, ...]
 
+    @property
+    def is_rounding(self) -> bool:
+        """Whether it recomputes but for what another processor or another NumPy may round."""
+        return bool(self.mismatches) and all(one.is_rounding for one in self.mismatches)
+
 
 class Recomputer:
     """Reads the log, and never writes; of each stream it holds the state and the decisions, not the events.

@@ -109,6 +109,18 @@ def test_log_and_projections_agree(demo_run: DemoRun) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_an_audit_says_the_same_in_one_process_and_in_two(demo_run: DemoRun) -> None:
+    found = []
+    for jobs in ("1", "2"):
+        arguments = ["audit", "verify", "--jobs", jobs, "--json", "--database", "sqlite:///quota.db"]
+        done = run_command(*arguments, directory=demo_run.directory)
+        assert (done.returncode, done.stderr) == (0, "")
+        found.append(json.loads(done.stdout))
+    assert found[0] == found[1]
+    ((decided,),) = rows_of(demo_run, "SELECT count(*) FROM eviction_history")
+    assert (found[0]["decisions"], found[0]["mismatches"], found[0]["faults"]) == (decided, [], [])
+
+
 def test_each_decision_recomputes_from_the_log(demo_run: DemoRun) -> None:
     with services(f"sqlite:///{demo_run.directory / 'quota.db'}", "auditor") as opened:
         stream = whole_stream(opened, EXPERIMENT)
