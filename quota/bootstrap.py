@@ -28,6 +28,7 @@ from quota.services.adopting import Adopter
 from quota.services.appending import Appender
 from quota.services.auditing import Auditor
 from quota.services.clock_guard import ClockGuard
+from quota.services.explaining import Explainer
 from quota.services.limit_use import LimitUses
 from quota.services.planning import Planner
 from quota.services.querying import Queries
@@ -122,6 +123,7 @@ class Services:
     rebuilder: Rebuilder
     auditor: Auditor
     recomputer: Recomputer
+    explainer: Explainer
     queries: Queries
     clock: Clock
     actor: str
@@ -196,6 +198,7 @@ def assemble(
         rebuilder=Rebuilder(database, log),
         auditor=Auditor(database, log),
         recomputer=Recomputer(database, log),
+        explainer=Explainer(database, log),
         queries=Queries(database, log, CatchUp(database, projector)),
         clock=clock,
         actor=actor,

@@ -19,6 +19,7 @@ from quota.cli import (
     doctor,
     evictions,
     experiment,
+    explain,
     ingest,
     limit,
     pin,
@@ -78,6 +79,7 @@ app.command("plan")(plan.plan)
 app.command("sweep")(sweep.sweep)
 app.command("run")(run.run)
 app.command("evictions")(evictions.evictions)
+app.command("explain")(explain.explain)
 app.command("restore")(restore.restore)
 app.command("reconcile")(reconcile.reconcile)
 app.command("adopt")(adopt.adopt)

@@ -29,11 +29,12 @@ def demo(
     from quota.demo.report import report_on
     from quota.domain.events import PolicyParameters
 
+    parameters = PolicyParameters()
     with progress(quiet=as_json) as bar:
         task = bar.add_task("replaying nine minutes of tuning", total=None)
         outcome = replay(
             directory,
-            PolicyParameters(),
+            parameters,
             limit,
             lambda done, total: bar.update(task, completed=done, total=total),
         )
@@ -41,14 +42,14 @@ def demo(
     if as_json:
         print_json(report.for_machines())
     else:
-        _show(report)
+        _show(report, parameters.policy)
 
 
-def _show(report: Report) -> None:
+def _show(report: Report, policy: str) -> None:
     outcome, experiment = report.outcome, report.experiment
     typer.echo(
         f"Replayed a run of Syne Tune: {report.trials} trials of an MLP on the digits data, promotion ASHA, "
-        f"{outcome.loops} tuner loops, at most {report.limit} checkpoints."
+        f"{outcome.loops} tuner loops,\nat most {report.limit} checkpoints, chosen by the policy {policy}."
     )
     saved = 1 - outcome.peak_bytes / outcome.peak_unlimited_bytes
     rows: list[list[Any]] = [

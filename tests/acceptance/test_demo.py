@@ -121,6 +121,24 @@ def test_an_audit_says_the_same_in_one_process_and_in_two(demo_run: DemoRun) -> 
     assert (found[0]["decisions"], found[0]["mismatches"], found[0]["faults"]) == (decided, [], [])
 
 
+def test_a_decision_is_explained(demo_run: DemoRun) -> None:
+    (decided, *_) = rows_of(
+        demo_run,
+        "SELECT decision_id, trial_id, rank, runner_up_uri FROM eviction_history WHERE reason = 'paused'",
+    )
+    decision_id, trial_id, rank, runner_up = map(str, decided)
+    database = ["--database", "sqlite:///quota.db"]
+    told = run_command("explain", decision_id, *database, directory=demo_run.directory)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert "it was among those to be missed least" in told.stdout
+    assert "all inputs are equal, to the last bit" in told.stdout
+    found = json.loads(run_command("explain", decision_id, "--json", *database, directory=demo_run.directory).stdout)
+    assert (found["recomputed"], found["inputs"]["rank"]) == (True, int(rank))
+    assert [one["rank"] for one in found["rung"] if one["trial_id"] == trial_id] == [int(rank)]
+    assert found["kept"][0]["uri"] == runner_up
+    assert found["later"][0]["type"] == "checkpoint_trashed"
+
+
 def test_each_decision_recomputes_from_the_log(demo_run: DemoRun) -> None:
     with services(f"sqlite:///{demo_run.directory / 'quota.db'}", "auditor") as opened:
         stream = whole_stream(opened, EXPERIMENT)

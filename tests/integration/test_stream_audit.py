@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from integration.test_recomputing import tell
-from quota.domain.events import LimitSet, PolicyParameters
+from quota.domain.events import EvictionDecided, LimitSet, PolicyParameters
 from quota.domain.recomputation import Mismatch
+from quota.errors import NotFound
 from quota.services.stream_audit import AuditOrder, StreamAudit, audit_stream
 from quota.services.sweep_order import SweepOrder
 from support import create_schema, rehash, tamper
@@ -88,6 +89,29 @@ def test_an_input_that_was_changed_is_named_though_the_chain_was_made_anew(
     (one,) = found.mismatched
     assert (found.fault, one.position, one.is_rounding) == (None, position, False)
     assert [(each.name, each.logged) for each in one.mismatches] == [(name, value)]
+
+
+def test_an_explanation_names_what_was_changed(sweeps: Sweeps) -> None:
+    explainer, position = sweeps.services.explainer, paused(sweeps)
+    (decision_id,) = [
+        one.payload.decision_id
+        for one in sweeps.events()
+        if one.position == position and isinstance(one.payload, EvictionDecided)
+    ]
+    found = explainer.explain(decision_id)
+    assert (found.event.position, found.mismatches) == (position, ())
+    assert found.decided.uri not in {one.uri for one in found.kept}
+    assert found.decided.runner_up_uri == found.kept[0].uri
+    assert {one.trial_id: one.rank for one in found.rung}[found.decided.trial_id] == found.decided.rank
+    assert found.later[0].payload.TYPE == "checkpoint_trashed"
+    rewrite(sweeps, position, "rank", 99)
+    assert [one.name for one in explainer.explain(decision_id).mismatches or ()] == ["rank"]
+
+
+@pytest.mark.parametrize("decision_id", ["", "nope", "01990000-0000-7000-8000-000000000001", "\x1b[31m"])
+def test_what_is_no_decision_is_not_explained(sweeps: Sweeps, decision_id: str) -> None:
+    with pytest.raises(NotFound, match="there is none"):
+        sweeps.services.explainer.explain(decision_id)
 
 
 def test_a_decision_cannot_rest_on_what_comes_after_it(sweeps: Sweeps) -> None:
