@@ -23,6 +23,9 @@ Outcome = Literal["claimed", "trashed", "purging", "forbidden", "purged", "resto
 AT_ITS_PLACE: tuple[CheckpointState, ...] = ("stored", "claimed")
 """What still lies where its trial wrote it, as far as the log knows."""
 
+EVICTED: tuple[CheckpointState, ...] = ("trashed", "purging", "purged")
+"""What a sweep has taken from its place."""
+
 OPEN_OUTCOMES: tuple[Outcome, ...] = ("claimed", "trashed", "purging", "forbidden")
 """The store may still hold what such a decision is about."""
 
@@ -248,6 +251,25 @@ class Usage:
         return self.stored_bytes + self.claimed_bytes + self.trashed_bytes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """What a resume had to do without, because of an eviction.
+
+    Attributes:
+        position: Position of the resume.
+        decision_id: The decision that took the latest checkpoint that it could have loaded.
+        trial_id: The trial.
+        lost_resource: Units that it has to consume again, and would not if that had been kept.
+        lost_seconds: How long that takes, at the pace that the experiment had by then; None before it had any.
+    """
+
+    position: int
+    decision_id: str
+    trial_id: str
+    lost_resource: int
+    lost_seconds: float | None
+
+
 @dataclass(slots=True)
 class Touched:
     """Which records have changed since they were last stored.
@@ -262,6 +284,7 @@ class Touched:
         checkpoints: URIs.
         decisions: By decision id. Decisions that have ended are held here only, until they are stored.
         flags: Position and reason of events that were kept without effect, or whose time is not used.
+        losses: What resumes had to do without.
     """
 
     experiment: bool = False
@@ -273,6 +296,7 @@ class Touched:
     checkpoints: set[str] = field(default_factory=set)
     decisions: dict[str, Decision] = field(default_factory=dict)
     flags: list[tuple[int, str]] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
 
 
 @dataclass(slots=True)

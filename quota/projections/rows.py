@@ -22,6 +22,7 @@ from quota.projections.tables import (
     experiments,
     flags,
     limits,
+    losses,
     paces,
     reserves,
     rung_entries,
@@ -126,6 +127,7 @@ def touched_rows(state: ExperimentState) -> Mapping[Table, list[RowValues]]:
         checkpoints: [stream | _record(state.checkpoints[uri]) for uri in touched.checkpoints],
         decisions: [_decision(state.experiment_id, decision) for decision in touched.decisions.values()],
         flags: [stream | {"position": position, "reason": reason} for position, reason in touched.flags],
+        losses: [stream | _record(loss) for loss in touched.losses],
     }
     if touched.experiment and state.experiment is not None:
         labels = json.dumps(state.experiment.labels, sort_keys=True, ensure_ascii=False)

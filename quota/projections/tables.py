@@ -246,6 +246,19 @@ flags = Table(
 )
 """Events that were kept without effect, or whose time is not used."""
 
+losses = Table(
+    "losses",
+    metadata,
+    _stream_key(),
+    Column("position", BigInteger, primary_key=True, autoincrement=False),
+    Column("decision_id", UuidText, nullable=False),
+    Column("trial_id", BytewiseText, nullable=False),
+    Column("lost_resource", BigInteger, nullable=False),
+    Column("lost_seconds", Double),
+)
+Index(None, losses.c.decision_id)
+"""What resumes had to do without, by the decision that had taken it."""
+
 stores = Table(
     "stores",
     metadata,
@@ -323,6 +336,7 @@ EXPERIMENT_TABLES = (
     usage,
     decisions,
     flags,
+    losses,
 )
 """Those whose rows belong to one experiment each, and are what its stream adds up to."""
 

@@ -47,6 +47,9 @@ def test_same_decisions_as_syne_tune_and_each_recomputes_from_the_log(
         replay = Replay(services, clock, store, header)
         replay.run(calls)
         assert list(not_recomputed(whole_stream(services, EXPERIMENT))) == []
+        lost = services.queries.ask("SELECT lost_resource FROM experiments")[0]["lost_resource"]
+        by_decision = services.queries.ask("SELECT coalesce(sum(lost_resource), 0) AS lost FROM eviction_outcomes")
+        assert int(by_decision[0]["lost"]) == lost
     assert replay.disagreements == []
     assert replay.loops_compared == sum(call["call"] == "loop_end" for call in calls)
     assert replay.evictions_compared == calls[-1]["extra_results"]["num_checkpoints_removed"]

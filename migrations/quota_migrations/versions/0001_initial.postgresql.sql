@@ -184,6 +184,18 @@ CREATE TABLE limits (
     CONSTRAINT pk_limits PRIMARY KEY (scope, measure)
 )
 --
+CREATE TABLE losses (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    position BIGINT NOT NULL,
+    decision_id UUID NOT NULL,
+    trial_id TEXT COLLATE "C" NOT NULL,
+    lost_resource BIGINT NOT NULL,
+    lost_seconds DOUBLE PRECISION,
+    CONSTRAINT pk_losses PRIMARY KEY (experiment_id, position)
+)
+--
+CREATE INDEX ix_losses_decision_id ON losses (decision_id)
+--
 CREATE TABLE paces (
     experiment_id TEXT COLLATE "C" NOT NULL,
     bin BIGINT NOT NULL,
@@ -334,6 +346,26 @@ SELECT d.decision_id, d.sweep_id, d.decided_at, d.experiment_id, d.trial_id, d.u
        d.outcome, d.outcome_at, d.freed_bytes, d.failures, d.error, d.actor, s.software_version
 FROM decisions d
 LEFT JOIN sweeps s ON s.sweep_id = d.sweep_id
+--
+CREATE VIEW eviction_outcomes AS
+SELECT d.decision_id, d.experiment_id, d.trial_id, d.decided_at, d.policy, d.reason, d.level, d.size_bytes,
+       d.freed_bytes, d.resume_probability, d.cost_seconds, d.outcome, t.status AS trial_status,
+       CASE
+           WHEN d.outcome IN ('cancelled', 'failed') THEN 'not carried out'
+           WHEN l.resumes > 0 THEN 'resumed without'
+           WHEN d.outcome = 'restored' THEN 'restored'
+           WHEN t.status IN ('stopped', 'completed', 'failed') OR e.finished_at IS NOT NULL THEN 'never needed'
+           ELSE 'not needed so far'
+       END AS fate,
+       coalesce(l.resumes, 0) AS resumes_without, coalesce(l.lost_resource, 0) AS lost_resource, l.lost_seconds
+FROM decisions d
+LEFT JOIN trials t ON t.experiment_id = d.experiment_id AND t.trial_id = d.trial_id
+LEFT JOIN experiments e ON e.experiment_id = d.experiment_id
+LEFT JOIN (
+    SELECT decision_id, count(*) AS resumes, CAST(sum(lost_resource) AS BIGINT) AS lost_resource,
+           sum(lost_seconds) AS lost_seconds
+    FROM losses GROUP BY decision_id
+) l ON l.decision_id = d.decision_id
 --
 CREATE VIEW checkpoint_inventory AS
 SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,
@@ -574,6 +606,40 @@ COMMENT ON COLUMN eviction_history.error IS 'What the store said last, or why th
 COMMENT ON COLUMN eviction_history.actor IS 'Who ran the sweep, and on which host.'
 --
 COMMENT ON COLUMN eviction_history.software_version IS 'Version of the software that ran it.'
+--
+COMMENT ON COLUMN eviction_outcomes.decision_id IS 'Id of the decision; `ckpt-quota restore` takes it.'
+--
+COMMENT ON COLUMN eviction_outcomes.experiment_id IS 'The experiment.'
+--
+COMMENT ON COLUMN eviction_outcomes.trial_id IS 'The trial whose checkpoint it is; for an orphan an id of its own.'
+--
+COMMENT ON COLUMN eviction_outcomes.decided_at IS 'When it was decided, by the sweeper''s clock.'
+--
+COMMENT ON COLUMN eviction_outcomes.policy IS 'The policy that chose it; NULL for an orphan.'
+--
+COMMENT ON COLUMN eviction_outcomes.reason IS 'As in eviction_history.'
+--
+COMMENT ON COLUMN eviction_outcomes.level IS 'Rung level that the trial was paused at.'
+--
+COMMENT ON COLUMN eviction_outcomes.size_bytes IS 'Size of all its files.'
+--
+COMMENT ON COLUMN eviction_outcomes.freed_bytes IS 'Bytes freed by purging.'
+--
+COMMENT ON COLUMN eviction_outcomes.resume_probability IS 'Probability that the trial would be resumed, as it was seen then.'
+--
+COMMENT ON COLUMN eviction_outcomes.cost_seconds IS 'Expected seconds of lost work, as it was seen then.'
+--
+COMMENT ON COLUMN eviction_outcomes.outcome IS 'As in eviction_history.'
+--
+COMMENT ON COLUMN eviction_outcomes.trial_status IS 'What the trial does now; NULL for an orphan.'
+--
+COMMENT ON COLUMN eviction_outcomes.fate IS 'not carried out; resumed without: its trial was resumed and had to do without it; restored: it came back in time; never needed: its trial or its experiment has ended; not needed so far.'
+--
+COMMENT ON COLUMN eviction_outcomes.resumes_without IS 'How often its trial was resumed without it.'
+--
+COMMENT ON COLUMN eviction_outcomes.lost_resource IS 'Units of resource that had to be consumed again for want of it.'
+--
+COMMENT ON COLUMN eviction_outcomes.lost_seconds IS 'How long that takes at the experiment''s pace then; NULL where nothing was lost, or known.'
 --
 COMMENT ON COLUMN checkpoint_inventory.experiment_id IS 'The experiment.'
 --

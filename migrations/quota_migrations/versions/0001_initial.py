@@ -18,6 +18,7 @@ depends_on = None
 _SEPARATOR = "\n--\n"
 _VIEWS = (
     "eviction_history",
+    "eviction_outcomes",
     "checkpoint_inventory",
     "rung_standings",
     "estimator_status",
@@ -38,6 +39,7 @@ _TABLES = (
     "flags",
     "heartbeats",
     "limits",
+    "losses",
     "leases",
     "paces",
     "projected_streams",

@@ -180,6 +180,18 @@ CREATE TABLE limits (
     CONSTRAINT pk_limits PRIMARY KEY (scope, measure)
 )
 --
+CREATE TABLE losses (
+    experiment_id TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    decision_id VARCHAR(36) NOT NULL,
+    trial_id TEXT NOT NULL,
+    lost_resource BIGINT NOT NULL,
+    lost_seconds DOUBLE,
+    CONSTRAINT pk_losses PRIMARY KEY (experiment_id, position)
+)
+--
+CREATE INDEX ix_losses_decision_id ON losses (decision_id)
+--
 CREATE TABLE paces (
     experiment_id TEXT NOT NULL,
     bin BIGINT NOT NULL,
@@ -330,6 +342,26 @@ SELECT d.decision_id, d.sweep_id, d.decided_at, d.experiment_id, d.trial_id, d.u
        d.outcome, d.outcome_at, d.freed_bytes, d.failures, d.error, d.actor, s.software_version
 FROM decisions d
 LEFT JOIN sweeps s ON s.sweep_id = d.sweep_id
+--
+CREATE VIEW eviction_outcomes AS
+SELECT d.decision_id, d.experiment_id, d.trial_id, d.decided_at, d.policy, d.reason, d.level, d.size_bytes,
+       d.freed_bytes, d.resume_probability, d.cost_seconds, d.outcome, t.status AS trial_status,
+       CASE
+           WHEN d.outcome IN ('cancelled', 'failed') THEN 'not carried out'
+           WHEN l.resumes > 0 THEN 'resumed without'
+           WHEN d.outcome = 'restored' THEN 'restored'
+           WHEN t.status IN ('stopped', 'completed', 'failed') OR e.finished_at IS NOT NULL THEN 'never needed'
+           ELSE 'not needed so far'
+       END AS fate,
+       coalesce(l.resumes, 0) AS resumes_without, coalesce(l.lost_resource, 0) AS lost_resource, l.lost_seconds
+FROM decisions d
+LEFT JOIN trials t ON t.experiment_id = d.experiment_id AND t.trial_id = d.trial_id
+LEFT JOIN experiments e ON e.experiment_id = d.experiment_id
+LEFT JOIN (
+    SELECT decision_id, count(*) AS resumes, CAST(sum(lost_resource) AS BIGINT) AS lost_resource,
+           sum(lost_seconds) AS lost_seconds
+    FROM losses GROUP BY decision_id
+) l ON l.decision_id = d.decision_id
 --
 CREATE VIEW checkpoint_inventory AS
 SELECT c.experiment_id, c.trial_id, c.uri, c.state, c.size_bytes, c.resource, c.saved_at, c.saved_position,

@@ -20,7 +20,16 @@ from quota.domain.events import (
 )
 from quota.domain.events.base import MAX_INTEGER
 from quota.domain.events.trial import TrialEvent
-from quota.domain.experiment import OVERALL, Estimator, Experiment, ExperimentState, Trial, TrialStatus
+from quota.domain.experiment import (
+    EVICTED,
+    OVERALL,
+    Estimator,
+    Experiment,
+    ExperimentState,
+    Loss,
+    Trial,
+    TrialStatus,
+)
 from quota.domain.fold.accounting import count_new_trial, set_trial_status
 from quota.domain.fold.timing import happened_at
 from quota.domain.rung import Rung
@@ -151,6 +160,7 @@ def _resumed(state: ExperimentState, event: RecordedEvent, payload: TrialResumed
     checkpoint = state.newest_stored(trial.trial_id)
     surviving = 0 if checkpoint is None else checkpoint.resource
     lost = max(0, payload.level - surviving)
+    _note_loss(state, event, payload, surviving)
     trial.resumed_position = event.position
     # The newest may come back while this one is being loaded, which does not make this one superseded.
     trial.promised_uri = None if checkpoint is None else checkpoint.uri
@@ -162,6 +172,27 @@ def _resumed(state: ExperimentState, event: RecordedEvent, payload: TrialResumed
     experiment.trials_resumed_without_checkpoint += checkpoint is None
     experiment.lost_resource = min(experiment.lost_resource + lost, MAX_INTEGER)
     set_trial_status(state, trial, STATUS_AFTER[type(payload)])
+
+
+def _note_loss(state: ExperimentState, event: RecordedEvent, payload: TrialResumed, surviving: int) -> None:
+    """Say which decision a resume could have loaded more of: what is missing for another reason is nobody's doing."""
+    lying = (state.checkpoints[uri] for uri in reversed(state.trial_uris.get(payload.trial_id, [])))
+    taken = next((one for one in lying if one.state in {"stored", *EVICTED}), None)
+    if taken is None or taken.decision_id is None or taken.state not in EVICTED:
+        return
+    lost = min(taken.resource, payload.level) - surviving
+    if lost <= 0:
+        return
+    pace = state.pace.median_seconds
+    state.touched.losses.append(
+        Loss(
+            position=event.position,
+            decision_id=taken.decision_id,
+            trial_id=payload.trial_id,
+            lost_resource=lost,
+            lost_seconds=None if pace is None else lost * pace,
+        )
+    )
 
 
 def _ended(state: ExperimentState, event: RecordedEvent, payload: TrialStopped | TrialCompleted | TrialFailed) -> None:
