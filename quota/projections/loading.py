@@ -11,7 +11,19 @@ from operator import attrgetter
 from typing import Any, TypeVar, cast
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Double, Select, Table, TextClause, literal, or_, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Double,
+    Select,
+    Table,
+    TextClause,
+    case,
+    literal,
+    or_,
+    select,
+    union_all,
+)
 
 from quota.domain.deployment import DeploymentState, Store, Sweep
 from quota.domain.events import EvictionDecided, PolicyParameters, RecordedEvent
@@ -125,7 +137,9 @@ def _best_completed(state: ExperimentState, keep: int) -> Select[tuple[str]]:
     is_max = state.experiment is not None and state.experiment.mode == "max"
     is_last = or_(metric.is_(None), metric.in_([infinity, -infinity]))
     query = select(trials.c.trial_id).where(trials.c.experiment_id == state.experiment_id, IS_COMPLETED)
-    ranked = query.order_by(is_last, metric.desc() if is_max else metric, trials.c.trial_id).limit(keep)
+    # What is not finite is equal, whatever it is.
+    value = case((is_last, 0.0), else_=-metric if is_max else metric)
+    ranked = query.order_by(is_last, value, trials.c.trial_id).limit(keep)
     return select(ranked.subquery().c.trial_id)
 
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Literal
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from folding import START, uri_of
-from quota.domain.events import PolicyParameters
+from quota.domain.events import (
+    ExperimentRegistered,
+    PolicyParameters,
+    TrialCompleted,
+    TrialReported,
+    TrialStarted,
+)
 from quota.domain.experiment import ExperimentState
 from quota.domain.held_back import held_back
 from quota.domain.keeping import Rules
@@ -23,11 +31,9 @@ from quota.testing.memory_store import MemoryStore
 from stories import EVICTION_KINDS, RECORDER_KINDS, Step, steps
 from streams import append, told
 from support import HandClock, create_schema, services_over
-from sweeps import DAY
+from sweeps import DAY, ROOT, sweeps_over
 
 if TYPE_CHECKING:
-    import pytest
-
     from quota.projections.projector import Projector
 
 SCOPES = ("deployment", f"store:{uri_of('t1')}", "store:memory://store/", "label:team=nlp")
@@ -81,6 +87,30 @@ def test_a_glance_plans_as_the_whole_does(database_url: str, monkeypatch: pytest
         snapshots_seen: list[int] = []
         check()
         assert max(snapshots_seen) > 1
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_best_that_are_complete_are_the_same_ones_though_their_metrics_are_no_numbers(
+    database_url: str, mode: Literal["min", "max"]
+) -> None:
+    create_schema(database_url)
+    with sweeps_over(database_url) as sweeps:
+        sweeps.services.administration.add_store(ROOT)
+        sweeps.send(ExperimentRegistered(mode=mode, rung_levels=(1,), promotion_quantiles=(0.5,), max_resource=9))
+        metrics = {"a": math.inf, "c": -math.inf, "d": math.nan, "e": math.inf, "f": 1e308, "g": -1e308}
+        for trial_id, metric in metrics.items():
+            sweeps.send(TrialStarted(trial_id=trial_id), TrialReported(trial_id=trial_id, resource=1, metric=metric))
+            if trial_id in "cf":
+                sweeps.save(trial_id)
+            sweeps.send(TrialCompleted(trial_id=trial_id))
+        services = sweeps.services
+        services.queries.catch_up(["x"])
+        for keep in range(7):
+            parameters = PolicyParameters(policy="by_level", keep_completed=keep)
+            with services.database.read() as connection:
+                whole = services.projector.look(connection, "x")
+                glanced = services.projector.glance(connection, "x", Detail(keep_completed=keep, ranked=True))
+            assert seen(glanced, parameters) == seen(whole, parameters)
 
 
 def same_everywhere(projector: Projector, connection: Connection, behind: ExperimentState) -> None:
