@@ -6,9 +6,12 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from queue import Empty
 from typing import TYPE_CHECKING
+
+from quota.errors import QuotaError
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -51,7 +54,11 @@ def audit_here(
 def audit_with(
     jobs: int, url: str, actor: str, heads: Sequence[Head], order: AuditOrder, progress: Callable[[int], None]
 ) -> Iterator[tuple[Head, StreamAudit]]:
-    """Audit streams in several processes, the long ones first; yield what they find as they do."""
+    """Audit streams in several processes, the long ones first; yield what they find as they do.
+
+    Raises:
+        QuotaError: what a process has raised, or that one was killed.
+    """
     context = multiprocessing.get_context("spawn")
     told: Queue[int] = context.Queue()
     with ProcessPoolExecutor(jobs, context, _begin, (url, actor, told)) as pool:
@@ -63,9 +70,17 @@ def audit_with(
             for more in _drained(told):
                 progress(more)
             for future in done:
-                yield named[future], future.result()
+                yield named[future], _result(future)
         for more in _drained(told):
             progress(more)
+
+
+def _result(future: Future[StreamAudit]) -> StreamAudit:
+    try:
+        return future.result()
+    except BrokenProcessPool as error:
+        message = "audit: one of its processes was killed, perhaps for want of memory; run it with --jobs 1"
+        raise QuotaError(message) from error
 
 
 def _begin(url: str, actor: str, told: Queue[int]) -> None:
