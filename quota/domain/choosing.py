@@ -41,7 +41,7 @@ def choose(pool: Sequence[Choice], needed: int, measure: LimitMeasure, parameter
     if any(one.candidate.score_seconds is None for one in with_content):
         return _first_of(with_content, needed)
     costs = np.array([one.candidate.score_seconds for one in with_content], dtype=np.float64)
-    sizes = np.array([one.candidate.size_bytes for one in with_content], dtype=np.int64)
+    sizes = [one.candidate.size_bytes for one in with_content]
     return [with_content[index] for index in cover(costs, sizes, needed)]
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
-Integers: TypeAlias = NDArray[np.int64]
+Integers: TypeAlias = NDArray[np.int64] | NDArray[np.object_]
+"""Python's own numbers where sums may not fit into 64 bits."""
+
+_LARGEST = 2**63 - 1
 
 _MOST_ENUMERATED = 12
 """Up to so many items all subsets are compared."""
@@ -17,7 +21,7 @@ _PREFIXES_COMPLETED = 256
 """How many of the longest prefixes of the greedy order are completed with one more item each."""
 
 
-def cover(costs: Floats, sizes: Integers, needed: int) -> list[int]:
+def cover(costs: Floats, sizes: Sequence[int], needed: int) -> list[int]:
     """Choose items whose sizes add up to what is needed, at a total cost that is least, or close to that.
 
     Exact for up to 12 items. For more, items are taken by rising cost per size; then the longest prefixes of that order
@@ -28,23 +32,24 @@ def cover(costs: Floats, sizes: Integers, needed: int) -> list[int]:
 
     Args:
         costs: What each costs; shape (n,), finite and not negative.
-        sizes: What each frees; shape (n,), above 0.
+        sizes: What each frees, above 0; n of them.
         needed: How much is to be freed.
 
     Returns:
         Indices of what is chosen, by rising cost per size, equals in the order given; all that there is, where that
         does not suffice; none where nothing is needed.
     """
-    order = np.lexsort((np.arange(len(costs)), costs / sizes))
     if needed <= 0:
         return []
-    if int(sizes.sum()) <= needed:
+    total = sum(sizes)
+    order = np.lexsort((np.arange(len(costs)), costs / np.array(sizes, dtype=np.float64)))
+    if total <= needed:
         return [int(index) for index in order]
-    if len(costs) <= _MOST_ENUMERATED:
-        chosen = _best_subset(costs[order], sizes[order], needed)
-    else:
-        chosen = _best_completion(costs[order], sizes[order], needed)
-    return [int(order[place]) for place in _without_needless(chosen, costs[order], sizes[order], needed)]
+    exact: Integers = np.array(sizes, dtype=np.int64) if total <= _LARGEST else np.array(sizes, dtype=np.object_)
+    ordered = exact[order]
+    choose = _best_subset if len(costs) <= _MOST_ENUMERATED else _best_completion
+    chosen = choose(costs[order], ordered, needed)
+    return [int(order[place]) for place in _without_needless(chosen, costs[order], ordered, needed)]
 
 
 def _best_subset(costs: Floats, sizes: Integers, needed: int) -> list[int]:
