@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from quota.cli.exit_codes import FAILED
+from quota.cli.scopes import amount_text
 from quota.cli.session import DatabaseOption, JsonOption, caught_up, opened, print_json
 from quota.cli.tables import print_table, shown, size_text, small, write
 
 if TYPE_CHECKING:
+    from quota.domain.events import LimitMeasure
     from quota.services.explaining import Explanation
 
 _WHY = {
@@ -50,10 +51,9 @@ def _tell(found: Explanation) -> None:
     write(f"was to go: {_WHY[decided.reason]}.")
     write(f"Decided at {shown(event.recorded_at)} UTC by {event.actor}, as event {event.position}.")
     if decided.limit_scope is not None:
-        limit = f"{decided.limit_measure or 'checkpoints'} of {decided.limit_scope}"
-        counted = f"{decided.usage}, more than {decided.limit_high}; wanted: {decided.limit_low}"
-        after = "" if decided.usage_after is None else f"; the plan led to {decided.usage_after}"
-        write(f"The limit on {limit} called for it: {counted}{after}.")
+        counts = decided.limit_high, decided.limit_low, decided.usage, decided.usage_after
+        numbers = called_for(decided.limit_measure, *counts)
+        write(f"The limit on {decided.limit_scope} called for it: {numbers}.")
     if decided.parameters is not None and found.planned_at is not None:
         write(f"It was chosen by the policy {decided.parameters.policy}, for {shown(found.planned_at)} UTC.")
     if decided.runner_up_uri is not None:
@@ -98,6 +98,21 @@ def _tell(found: Explanation) -> None:
     _tell_of_recomputation(found)
 
 
+def called_for(
+    measure: LimitMeasure | None, high: int | None, low: int | None, usage: int | None, usage_after: int | None
+) -> str:
+    """Say what a limit's numbers were; of free space `usage` is what was used of the file system, in bytes."""
+    measure = measure or "checkpoints"
+    most, wanted = (amount_text(measure, one or 0) for one in (high, low))
+    counted = "checkpoints" if measure == "checkpoints" else "bytes"
+    used, after = (None if one is None else amount_text(counted, one) for one in (usage, usage_after))
+    led_to = "" if after is None else f"; the plan led to {after}"
+    if measure in {"free_bytes", "free_percent"}:
+        free = f"{most} have to stay free, and {wanted} are to be free again"
+        return f"{free}; {used} of the file system were used{led_to}"
+    return f"{used} were there, and {most} are allowed; {wanted} were to be left{led_to}"
+
+
 def _tell_of_recomputation(found: Explanation) -> None:
     match found.mismatches:
         case None:
@@ -134,7 +149,7 @@ def _plain(found: Explanation) -> Mapping[str, Any]:
         "recorded_at": found.event.recorded_at,
         "actor": found.event.actor,
         "inputs": to_builtins(found.inputs),
-        "rung": [{**asdict(one), "metric": _finite(one.metric)} for one in found.rung],
+        "rung": [asdict(one) for one in found.rung],
         "kept": [
             {"trial_id": one.trial_id, "uri": one.uri, "score": one.score, "cost_seconds": one.cost_seconds}
             for one in found.kept
@@ -145,7 +160,3 @@ def _plain(found: Explanation) -> Mapping[str, Any]:
         "recomputed": None if found.mismatches is None else recomputed,
         "mismatches": [asdict(one) for one in found.mismatches or ()],
     }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -181,9 +181,13 @@ _REASONS: dict[str, str] = {
 }
 
 
+_NOTHING = "nothing that counts and could be evicted"
+
+
 def reasons(held_back: Mapping[HeldBack, int]) -> str:
     """Say why checkpoints cannot be evicted."""
-    return "it holds " + ", ".join(_REASONS[reason].format(number) for reason, number in held_back.items())
+    held = ", ".join(_REASONS[reason].format(number) for reason, number in held_back.items())
+    return f"it holds {held or _NOTHING}"
 
 
 def _described(planned: Planned) -> dict[str, Any]:

@@ -176,9 +176,23 @@ class MovesBar:
 
 
 def print_json(value: object) -> None:
-    """Print a value as JSON."""
+    """Print a value as JSON; a number that is none by its name, as in the wire form."""
     is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    typer.echo(json.dumps(value, default=_plain, ensure_ascii=not is_utf8))
+    typer.echo(json.dumps(_without_non_finite(value), default=_plain, ensure_ascii=not is_utf8))
+
+
+def _without_non_finite(value: object) -> object:
+    from quota.domain.wire import finite_or_named
+
+    match value:
+        case float():
+            return finite_or_named(value)
+        case dict():
+            return {key: _without_non_finite(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_without_non_finite(each) for each in value]
+        case _:
+            return value
 
 
 def _plain(value: object) -> object:

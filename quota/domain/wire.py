@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from quota.domain.refusal import Refusal, RefusalKind
 
 MAX_EVENT_BYTES = 64 * 1024
 NON_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-"""How a metric that JSON has no number for is written: as one of these texts."""
+"""How a number that JSON has none for is written: as one of these texts."""
 
 _PLACE = re.compile(r" - at (`key` in )?`\$\.?(?P<path>[^`]*)`$")
 _FIELD = re.compile(r"`(?P<name>[^`]+)`")
@@ -29,6 +30,13 @@ _REQUIRED_FIELDS = ("experiment_id", "type", "occurred_at", "data")
 
 
 E = TypeVar("E", bound=Event)
+
+
+def finite_or_named(value: float) -> float | str:
+    """Return a number as JSON can hold it: one that is not finite by its name."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def payload_from(cls: type[E], data: object) -> E | Refusal:

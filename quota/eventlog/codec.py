@@ -11,7 +11,7 @@ import msgspec
 
 from quota.domain.events import EVENT_TYPES, Event
 from quota.domain.refusal import Refusal
-from quota.domain.wire import converted_from
+from quota.domain.wire import converted_from, finite_or_named
 from quota.errors import LogCorrupt
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
@@ -29,8 +29,7 @@ def encode(payload: Event) -> str:
     metric = getattr(payload, "metric", None)
     if isinstance(metric, float) and not math.isfinite(metric):
         # JSON has no such number: SQLite would make it NULL, and PostgreSQL refuse it.
-        name = "NaN" if math.isnan(metric) else "Infinity" if metric > 0 else "-Infinity"
-        return _ENCODER.encode(msgspec.to_builtins(payload) | {"metric": name}).decode()
+        return _ENCODER.encode(msgspec.to_builtins(payload) | {"metric": finite_or_named(metric)}).decode()
     return _ENCODER.encode(payload).decode()
 
 
