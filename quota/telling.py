@@ -73,6 +73,9 @@ def tell_of_sweep(job: str, report: SweepReport, queries: Queries) -> None:
         _tell(logging.WARNING, job, message, {"kind": "left_alone", "more": more})
     for reason in report.not_taken:
         _tell(logging.WARNING, job, f"not taken: {reason}", {"kind": "not_taken", "reason": reason})
+    if report.left_open:
+        said = f"left open: {report.left_open} evictions that earlier sweeps did not end"
+        _tell(logging.WARNING, job, said, {"kind": "left_open", "number": report.left_open})
     for error in tally.errors:
         _tell(logging.ERROR, job, f"{job}: {error}", {"kind": "failed", "error": error})
     _tell_of_untrusted(job, report.untrusted, "swept")
@@ -80,7 +83,12 @@ def tell_of_sweep(job: str, report: SweepReport, queries: Queries) -> None:
         held = ", ".join(f"{number} {reason}" for reason, number in held_back.items())
         about = "experiment_id" if name in report.exceeded else "scope"
         fields = {"kind": "exceeded", about: name, "held_back": dict(held_back)}
-        _tell(logging.WARNING, job, f"{called} is still above its limit: it holds {held}", fields)
+        _tell(
+            logging.WARNING,
+            job,
+            f"{called} is still above its limit: it holds {held or 'nothing that could go'}",
+            fields,
+        )
 
 
 def tell_of_finding(finding: Finding) -> None:

@@ -30,7 +30,7 @@ from quota.cli.session import (
     print_json,
     progress,
 )
-from quota.cli.tables import duration_text, size_text
+from quota.cli.tables import counted, duration_text, size_text
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -193,6 +193,7 @@ def _for_machines(report: SweepReport) -> dict[str, Any]:
         "capped": report.is_capped,
         "left_alone": report.left_alone,
         "not_taken": report.not_taken,
+        "left_open": report.left_open,
         "exceeded": report.exceeded,
         "exceeded_scopes": report.exceeded_scopes,
         "held_back": report.held_back,
@@ -216,6 +217,9 @@ def _answer(report: SweepReport, retention: timedelta, rest: str) -> None:
         typer.echo(f"failed: {error}", err=True)
     _tell_first("left alone", report.left_alone, "see clock_tolerance in the README")
     _tell_first("not taken", report.not_taken, "--json names them all")
+    if report.left_open:
+        begun = counted(report.left_open, "eviction")
+        typer.echo(f"left open: {begun} that earlier sweeps did not end; this does: ckpt-quota sweep", err=True)
     for reason in report.untrusted.values():
         typer.echo(f"not swept: {reason}", err=True)
     for _, called, held_back in report.excesses:

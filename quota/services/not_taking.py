@@ -1,21 +1,31 @@
-"""What a saved plan names and a sweep has not taken away."""
+"""What a sweep by a saved plan leaves: what the plan names and stays, and what earlier sweeps have begun."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from quota.domain.plan_changes import why_not_any_more
 from quota.domain.policies import Candidate
 from quota.errors import LogCorrupt, ProjectionDiverged
 from quota.projections.projector import Projector
+from quota.projections.tables import IS_OPEN, decisions
 from quota.services.objecting import pinning
 from quota.services.planning import Planned
 
 _GONE = frozenset({"trashed", "purging", "purged"})
+_BEGUN = ("claimed", "purging")
 _ELSE = "its limit holds without that or is another one, it could not be moved, or the sweep has ended before"
+
+
+def begun_before(connection: Connection, sweep_id: str | None) -> int:
+    """Return how many decisions of other sweeps than one are open, and do not only wait in the trash."""
+    query = select(func.count()).select_from(decisions).where(IS_OPEN, decisions.c.outcome.in_(_BEGUN))
+    if sweep_id is not None:
+        query = query.where(decisions.c.sweep_id != sweep_id)
+    return connection.execute(query).scalar_one()
 
 
 def not_taken(connection: Connection, projector: Projector, planned: Planned) -> Iterator[str]:

@@ -52,6 +52,7 @@ class SweepReport:
         left_alone: Why paused trials' checkpoints that were to be evicted were left where they are.
         is_capped: Whether it evicted as much as one run may, and left the rest to the next sweep.
         not_taken: Which checkpoints that a saved plan names it has not taken away all the same, and why.
+        left_open: How many decisions that earlier sweeps did not end a saved plan leaves as they are.
     """
 
     sweep_id: str | None = None
@@ -64,6 +65,7 @@ class SweepReport:
     left_alone: list[str] = field(default_factory=list)
     is_capped: bool = False
     not_taken: list[str] = field(default_factory=list)
+    left_open: int = 0
 
     def note_excess(self, experiment_id: str, kept: Mapping[HeldBack, int]) -> None:
         """Note that an experiment holds more than its own limits allow, and why."""

@@ -22,7 +22,7 @@ from quota.services.fencing import SWEEP_LEASE, FencedStreams, fencing
 from quota.services.healing import Healer
 from quota.services.lineage import Lineage
 from quota.services.listing import Lister
-from quota.services.not_taking import not_taken
+from quota.services.not_taking import begun_before, not_taken
 from quota.services.open_decisions import OpenDecisions
 from quota.services.orphans import OrphanTrasher
 from quota.services.planning import Planned
@@ -132,6 +132,7 @@ class Sweeper:
             report = self._swept(run, experiment_ids)
             with self._database.read() as connection:
                 report.not_taken.extend(not_taken(connection, self._projector, planned))
+                report.left_open = begun_before(connection, report.sweep_id)
             return report
 
     def _swept(self, run: SweepRun, experiment_ids: Sequence[str]) -> SweepReport:

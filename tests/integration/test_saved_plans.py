@@ -335,3 +335,20 @@ def test_what_a_plan_is_applied_by_recomputes_from_the_log(database_url: str, pa
         assert {(one.parameters, one.reason) for one in decided} >= {(parameters, "paused")}
         assert {one.planned_at for one in decided} == {read.plan.made_at}
         assert list(not_recomputed(stream, with_places=True)) == []
+
+
+def test_what_a_killed_one_has_begun_is_told_and_left_to_a_sweep_without_a_plan(sweeps: Sweeps) -> None:
+    sweeps.store.hook = killing("before trash")
+    with pytest.raises(Killed):
+        applied(sweeps, saved(sweeps))
+    sweeps.store.hook = silent
+    assert lying(sweeps) == "12345"
+    sweeps.wait(timedelta(minutes=2))
+    report = applied(sweeps, saved(sweeps))
+    assert (report.sweep_id, report.left_open) == (None, 2)
+    sweeps.limit("experiments", 3, 3)
+    report = applied(sweeps, saved(sweeps))
+    assert (report.tally.evicted, report.left_open, lying(sweeps)) == (1, 2, "1245")
+    assert sweeps.sweep().left_open == 0
+    assert lying(sweeps) == "12"
+    assert applied(sweeps, saved(sweeps)).left_open == 0
