@@ -122,6 +122,10 @@ def recompute(
     """
     known: dict[object, Mapping[str, Candidate]] = {}
     for one in decisions:
+        if state.experiment is None or one.decided.state_position >= one.position:
+            # Nothing can be planned before there is an experiment, nor by what comes later.
+            yield one, (Mismatch(name="state_position", logged=one.decided.state_position, recomputed=None),)
+            continue
         key = one.decided.parameters, one.planned_at, one.decided.seconds_per_resource
         if key not in known:
             known[key] = {candidate.uri: candidate for candidate in scored(state, one)}
@@ -151,9 +155,6 @@ def _parameters(decided: EvictionDecided) -> PolicyParameters:
 
 def _mismatches(state: ExperimentState, one: LoggedDecision, found: Mapping[str, Candidate]) -> Iterator[Mismatch]:
     decided = one.decided
-    if decided.state_position >= one.position:
-        yield Mismatch(name="state_position", logged=decided.state_position, recomputed=one.position - 1)
-        return
     version = VERSIONS[_parameters(decided).policy]
     if decided.policy_version not in {None, version}:
         # What another version would say is not for this one to tell.

@@ -12,16 +12,15 @@ from sqlalchemy import Connection, select
 
 from quota.domain.events import EvictionDecided, RecordedEvent
 from quota.domain.experiment import ExperimentState
-from quota.domain.identifiers import event_id_problem
 from quota.domain.policies import Candidate
 from quota.domain.recomputation import LoggedDecision, Mismatch, recompute, scored
 from quota.domain.rung import Rung
-from quota.errors import LogCorrupt, NotFound
+from quota.errors import LogCorrupt
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.folding import fold_until
 from quota.projections.tables import decisions
-from quota.services.querying import named
+from quota.services.querying import decision_row
 
 _BEST = 2
 _AROUND = 2
@@ -114,18 +113,13 @@ class Explainer:
                 decided=decided,
                 planned_at=logged.planned_at,
                 rung=_around(state, decided),
-                kept=[one for one in scored(state, logged) if one.uri not in gone][:_KEPT],
+                kept=[one for one in _scored(state, logged) if one.uri not in gone][:_KEPT],
                 mismatches=mismatches,
                 later=later,
             )
 
     def _event(self, connection: Connection, decision_id: str) -> tuple[RecordedEvent, EvictionDecided]:
-        query = select(decisions.c.experiment_id, decisions.c.decided_position)
-        is_id = event_id_problem(decision_id) is None
-        row = connection.execute(query.where(decisions.c.decision_id == decision_id)).first() if is_id else None
-        if row is None:
-            advice = "`ckpt-quota evictions` lists them"
-            raise NotFound(f"decision {named(decision_id)}: there is none; {advice}")
+        row = decision_row(connection, decision_id)
         position = row.decided_position
         found = list(self._log.read(connection, row.experiment_id, after=position - 1, until=position))
         if len(found) != 1 or not isinstance(found[0].payload, EvictionDecided):
@@ -165,6 +159,10 @@ _ABOUT_DECISIONS = {
     "eviction_cancelled",
     "checkpoint_restored",
 }
+
+
+def _scored(state: ExperimentState, logged: LoggedDecision) -> Sequence[Candidate]:
+    return scored(state, logged) if state.experiment is not None else ()
 
 
 def _around(state: ExperimentState, decided: EvictionDecided) -> list[RankedTrial]:

@@ -6,15 +6,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import TextClause, text
+from sqlalchemy import Connection, Row, TextClause, select, text
 
 from quota.domain.experiment import AT_ITS_PLACE
-from quota.domain.identifiers import DEPLOYMENT_STREAM, id_problem
-from quota.errors import NotFound, ProjectionDiverged
+from quota.domain.identifiers import DEPLOYMENT_STREAM, event_id_problem, id_problem
+from quota.errors import NotFound, ProjectionDiverged, shown
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.catching_up import CatchUp
 from quota.projections.loading import checkpoints_of
+from quota.projections.tables import decisions
 
 Answer = list[dict[str, Any]]
 
@@ -141,6 +142,21 @@ class Queries:
         """Return the latest decisions, newest first; None stands for any."""
         wanted = {"experiment_id": experiment_id, "trial_id": trial_id, "sweep_id": sweep_id, "outcome": outcome}
         return self.ask(EVICTIONS, **wanted, most=most)
+
+
+def decision_row(connection: Connection, decision_id: str) -> Row[str, int, str]:
+    """Return experiment_id, decided_position and outcome of a decision.
+
+    Raises:
+        NotFound: there is none of that id.
+    """
+    if event_id_problem(decision_id) is not None:
+        raise NotFound(f"decision {shown(decision_id)}: this is no decision's id; `ckpt-quota evictions` lists them")
+    query = select(decisions.c.experiment_id, decisions.c.decided_position, decisions.c.outcome)
+    row = connection.execute(query.where(decisions.c.decision_id == decision_id)).first()
+    if row is None:
+        raise NotFound(f"decision {decision_id}: there is none; `ckpt-quota evictions` lists them")
+    return row
 
 
 def named(text: str) -> str:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
-
 from quota.domain.events import CheckpointPinned, CheckpointRestored
 from quota.domain.experiment import Decision
-from quota.domain.identifiers import event_id_problem
-from quota.errors import NotFound, StateRefused, shown
+from quota.errors import StateRefused
 from quota.eventlog.database import Database
 from quota.projections.projector import LockedExperiment, Projector
-from quota.projections.tables import decisions
 from quota.services.appending import Appender
 from quota.services.bringing_back import is_brought_back
 from quota.services.fencing import fencing_locked
+from quota.services.querying import decision_row
 from quota.services.stores import OpenStore, Stores
 
 
@@ -65,12 +62,13 @@ class Restorer:
             StoreError: the store could not move it back; it stays in the trash.
         """
         with self._database.read() as connection:
-            experiment_id, outcome = self._find(connection, decision_id)
+            found = decision_row(connection, decision_id)
+        experiment_id = found.experiment_id
         with self._projector.locked([experiment_id]) as all_locked:
             locked = all_locked[experiment_id]
             decision = locked.state.decisions.get(decision_id)
             if decision is None or decision.outcome not in {"trashed", "forbidden"}:
-                raise _nothing_to_undo(decision_id, outcome if decision is None else decision.outcome)
+                raise _nothing_to_undo(decision_id, found.outcome if decision is None else decision.outcome)
             if locked.state.checkpoints[decision.decided.uri].decision_id != decision_id:
                 raise _place_taken(decision)
             self._move_back(locked, decision)
@@ -88,18 +86,6 @@ class Restorer:
         if not is_brought_back(decision, stores):
             raise _nothing_to_undo(decided.decision_id, "no longer in the trash")
         self._appender.add(locked, CheckpointRestored(decision_id=decided.decision_id, trial_id=decided.trial_id))
-
-    @staticmethod
-    def _find(connection: Connection, decision_id: str) -> tuple[str, str]:
-        query = select(decisions.c.experiment_id, decisions.c.outcome)
-        if event_id_problem(decision_id) is not None:
-            raise NotFound(
-                f"decision {shown(decision_id)}: this is no decision's id; `ckpt-quota evictions` lists them"
-            )
-        row = connection.execute(query.where(decisions.c.decision_id == decision_id)).first()
-        if row is None:
-            raise NotFound(f"decision {decision_id}: there is none; `ckpt-quota evictions` lists them")
-        return row.experiment_id, row.outcome
 
 
 def _place_taken(decision: Decision) -> StateRefused:

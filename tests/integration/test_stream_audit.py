@@ -110,15 +110,19 @@ def test_an_explanation_names_what_was_changed(sweeps: Sweeps) -> None:
 
 @pytest.mark.parametrize("decision_id", ["", "nope", "01990000-0000-7000-8000-000000000001", "\x1b[31m"])
 def test_what_is_no_decision_is_not_explained(sweeps: Sweeps, decision_id: str) -> None:
-    with pytest.raises(NotFound, match="there is none"):
+    with pytest.raises(NotFound, match="`ckpt-quota evictions` lists them"):
         sweeps.services.explainer.explain(decision_id)
 
 
-def test_a_decision_cannot_rest_on_what_comes_after_it(sweeps: Sweeps) -> None:
+@pytest.mark.parametrize("later", [True, False])
+def test_a_decision_cannot_rest_on_what_comes_after_it_nor_on_nothing(sweeps: Sweeps, *, later: bool) -> None:
     position = paused(sweeps)
-    rewrite(sweeps, position, "state_position", position)
+    state_position = position if later else 0
+    rewrite(sweeps, position, "state_position", state_position)
     (one,) = audited(sweeps).mismatched
-    assert one.mismatches == (Mismatch(name="state_position", logged=position, recomputed=position - 1),)
+    assert one.mismatches == (Mismatch(name="state_position", logged=state_position, recomputed=None),)
+    found = sweeps.services.explainer.explain(one.decision_id)
+    assert found.mismatches == one.mismatches
 
 
 def test_the_last_digits_are_told_apart_from_all_else(sweeps: Sweeps) -> None:
