@@ -124,6 +124,11 @@ class DeploymentState:
         """What is pinned by scope."""
         return tuple(pin.parsed_scope for pin in self.pins.values())
 
+    @property
+    def all_reserves(self) -> tuple[Reserve, ...]:
+        """All reserves, by scope and measure."""
+        return tuple(self.reserves[key] for key in sorted(self.reserves))
+
     def own_limits(self, experiment_id: str) -> list[EffectiveLimit]:
         """Return the limits that hold for one experiment alone: its own, or those for each one. Orphans have none."""
         if experiment_id == ORPHANS_STREAM:

@@ -42,10 +42,12 @@ def held_back(
     rules: Rules,
     obstacle: Callable[[str], Obstacle | None],
     evicted: Container[str],
+    reserved: Container[str] = (),
 ) -> Counter[HeldBack]:
     """Count the checkpoints of an experiment that count under a limit and stay, by why they do.
 
-    Ask only where all candidates are evicted, but for those that a reserve keeps.
+    Ask only where all candidates are evicted, but for those that reserves keep; what has come up since then is left to
+    the next sweep.
 
     Args:
         state: The experiment.
@@ -54,6 +56,7 @@ def held_back(
         rules: The rules.
         obstacle: What keeps a checkpoint's URI from being evicted, if anything does.
         evicted: What goes.
+        reserved: What reserves keep.
     """
     counts: Counter[HeldBack] = Counter()
     labels, best = state.registered.labels, best_completed(state, rules.parameters.keep_completed)
@@ -64,11 +67,14 @@ def held_back(
         kept = [one for one in lying if one.state == "stored" and one.uri not in evicted]
         kept = [one for one in kept if scope.contains(state.experiment_id, labels, one.uri)]
         for checkpoint in kept:
+            if measure != "checkpoints" and not checkpoint.size_bytes:
+                continue
             met = obstacle(checkpoint.uri)
             reason = ended_as(trial) if trial.has_ended else "paused"
             why = why_kept(state, checkpoint, reason, rules, best)
             if why == "pinned" or met is None or met == "unapproved":
-                counts[why or ("running" if trial.status == "running" else met or "reserved")] += 1
+                otherwise = met or ("reserved" if checkpoint.uri in reserved else "left")
+                counts[why or ("running" if trial.status == "running" else otherwise)] += 1
             else:
                 counts[met] += 1
         is_unwritten = trial.status == "running" and not kept and measure == "checkpoints"

@@ -77,20 +77,20 @@ def _is_retained(state: ExperimentState, rules: Rules) -> bool:
 
 
 def best_completed(state: ExperimentState, keep: int) -> frozenset[str]:
-    """Return the best of the completed trials by what they reported last; equals by their ids.
-
-    More can only push others out, so what is not among them never will be.
+    """Return the best, by what they reported last, of the completed trials that have a checkpoint; equals by their ids.
 
     Args:
         state: The experiment.
         keep: How many, at most.
     """
+    completed = (trial for trial in state.trials.values() if trial.status == "completed" and trial.stored_checkpoints)
+    ordered = sorted(completed, key=lambda trial: (last_rank_value(state, trial), trial.trial_id))
+    return frozenset(trial.trial_id for trial in ordered[:keep])
 
-    def key(trial: Trial) -> tuple[float, str]:
-        return rank_value(state.registered.mode, float("nan") if trial.metric is None else trial.metric), trial.trial_id
 
-    completed = (trial for trial in state.trials.values() if trial.status == "completed")
-    return frozenset(trial.trial_id for trial in sorted(completed, key=key)[:keep])
+def last_rank_value(state: ExperimentState, trial: Trial) -> float:
+    """Return what a trial is ranked by for what it reported last: the least is the best."""
+    return rank_value(state.registered.mode, float("nan") if trial.metric is None else trial.metric)
 
 
 def ended_as(trial: Trial) -> EvictionReason:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from quota.domain.held_back import HeldBack
 from quota.domain.holdings import Holdings
-from quota.domain.limits import Limit
+from quota.domain.limits import Limit, Reserve
 from quota.domain.policies import Candidate
 from quota.domain.space import Space
 
@@ -70,6 +70,7 @@ class Plan:
         evictions: What to evict, first to last.
         after: What will count under the limit when all of the plan, and of others under the same limit, is carried out.
         runner_up: What would have gone next under the limit, of whatever experiment.
+        reserves: Those that it leaves something for; none where the limit is the experiment's own.
         held_back: Where the limit will not hold: how many checkpoints are kept all the same, by reason.
     """
 
@@ -83,6 +84,7 @@ class Plan:
     evictions: tuple[Candidate, ...] = ()
     after: int
     runner_up: Candidate | None = None
+    reserves: tuple[Reserve, ...] | None = None
     held_back: Mapping[HeldBack, int] = field(default_factory=dict)
 
     @property
@@ -130,6 +132,7 @@ class SharedPlan:
         target: Its numbers.
         parts: The plan of each experiment that it takes anything of, by their ids.
         after: What will count under the limit when all parts are carried out.
+        reserved: URIs of what would go too, if no reserve asked for it.
         held_back: Where it will not hold: how many checkpoints are kept all the same, by reason.
     """
 
@@ -137,6 +140,7 @@ class SharedPlan:
     target: Target
     parts: tuple[Plan, ...] = ()
     after: int
+    reserved: frozenset[str] = frozenset()
     held_back: Mapping[HeldBack, int] = field(default_factory=dict)
 
     @property

@@ -52,6 +52,7 @@ class _Settled:
     purges: list[Trash] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
     after: int = 0
+    reserved: frozenset[str] = frozenset()
     runner_up: Choice | None = None
 
 
@@ -155,11 +156,15 @@ def plan_shared(
             guard = Reserved(reserves, standings, progress.taken)
             chooser = partial(_chosen_beside, guard, pool, effective, parameters)
             settled = _settled(effective, target, held, chooser)
-            settled = replace(settled, runner_up=_next_of(pool, settled, effective, parameters))
-        parts = _parts(effective, target, settled, by_id)
+            settled = replace(settled, reserved=guard.kept, runner_up=_next_of(pool, settled, effective, parameters))
+        parts = _parts(effective, target, settled, by_id, reserves)
         for part in parts:
             progress.note(part)
-        plans.append(SharedPlan(limit=effective.limit, target=target, parts=parts, after=settled.after))
+        plans.append(
+            SharedPlan(
+                limit=effective.limit, target=target, parts=parts, after=settled.after, reserved=settled.reserved
+            )
+        )
     return plans
 
 
@@ -237,7 +242,11 @@ def _contains(scope: Scope, standing: Standing, candidate: Candidate) -> bool:
 
 
 def _parts(
-    effective: EffectiveLimit, target: Target, settled: _Settled, standings: Mapping[str, Standing]
+    effective: EffectiveLimit,
+    target: Target,
+    settled: _Settled,
+    standings: Mapping[str, Standing],
+    reserves: Sequence[Reserve],
 ) -> tuple[Plan, ...]:
     """Return what a limit's plan means for each experiment that it takes anything of."""
     evictions: dict[str, list[Candidate]] = defaultdict(list)
@@ -258,6 +267,7 @@ def _parts(
             evictions=tuple(evictions[experiment_id]),
             after=settled.after,
             runner_up=None if settled.runner_up is None else settled.runner_up.candidate,
+            reserves=tuple(reserves),
         )
         for experiment_id in sorted(evictions.keys() | purges.keys())
     )

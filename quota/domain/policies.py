@@ -13,14 +13,17 @@ import numpy as np
 from quota.domain.climbs import climbs
 from quota.domain.events import EvictionReason, PolicyParameters
 from quota.domain.expected_cost import place_values
-from quota.domain.experiment import OVERALL, Checkpoint, Estimator, Experiment, ExperimentState
+from quota.domain.experiment import OVERALL, Checkpoint, Estimator, Experiment, ExperimentState, Trial
 from quota.domain.first_passage import passages
-from quota.domain.keeping import Rules, best_completed, ended_as, why_kept
+from quota.domain.keeping import Rules, best_completed, ended_as, last_rank_value, why_kept
 from quota.domain.later_arrivals import ANYWHERE, LaterArrivals, later_arrivals, urn_at
 from quota.domain.next_arrivals import NOTHING_KNOWN, NextArrivals, next_arrivals
 from quota.domain.resume_probability import resume_probabilities
 from quota.domain.rung import Rung
 from quota.domain.rung_entry import RungEntry
+
+MOST_TIME_RATIO = 1e9
+"""More changes no probability, and numbers of arrivals would leave the range of floating-point numbers."""
 
 OPEN_ENDED_TIME_RATIO = 1.0
 """For an experiment without an end: it is taken to last as long again as it has lasted."""
@@ -108,25 +111,25 @@ class Candidate:
 
 
 def time_ratio(experiment: Experiment, now: datetime) -> float:
-    """Return time remaining / time elapsed, each floored at 1 ms; 1 for an experiment without an end."""
+    """Return time remaining / time elapsed, each floored at 1 ms, 1e9 at most; 1 for an experiment without an end."""
     if experiment.max_wallclock_seconds is None:
         return OPEN_ENDED_TIME_RATIO
     elapsed = (now - experiment.started_at).total_seconds()
     remaining = experiment.max_wallclock_seconds - elapsed
-    return max(remaining, _LEAST_SECONDS) / max(elapsed, _LEAST_SECONDS)
+    return min(max(remaining, _LEAST_SECONDS) / max(elapsed, _LEAST_SECONDS), MOST_TIME_RATIO)
 
 
 def candidates(state: ExperimentState, rules: Rules) -> list[Candidate]:
     """Return what may be evicted, scored, in the order in which it is scored.
 
     Those that no trial would load come first, since losing them costs nothing: superseded ones, then those of trials
-    that have ended. Then come those of paused trials, highest rung first and then by rank. The newest of a running
-    trial is none, nor is what `why_kept` has a reason for.
+    that were stopped or have failed, then those of completed ones, the worst first. Then come those of paused trials,
+    highest rung first and then by rank. The newest of a running trial is none, nor is what `why_kept` has a reason for.
     """
     best = best_completed(state, rules.parameters.keep_completed)
     found = [
         _of(checkpoint, reason, is_running=is_running, score=0.0, cost_seconds=0.0)
-        for checkpoint, reason, is_running in _unneeded(state)
+        for checkpoint, reason, is_running in unneeded(state)
         if why_kept(state, checkpoint, reason, rules, best) is None
     ]
     ratio = time_ratio(state.registered, rules.now)
@@ -150,15 +153,21 @@ def candidates(state: ExperimentState, rules: Rules) -> list[Candidate]:
     return found
 
 
-def _unneeded(state: ExperimentState) -> Iterator[tuple[Checkpoint, EvictionReason, bool]]:
+def unneeded(state: ExperimentState) -> Iterator[tuple[Checkpoint, EvictionReason, bool]]:
     """Yield what no trial would load, with the reason that it could go for, and whether its trial runs."""
     for trial_id in sorted(state.trials_with_superseded):
         for checkpoint in state.superseded(trial_id):
             yield checkpoint, "superseded", state.trials[trial_id].status == "running"
-    for trial_id in sorted(state.ended_with_checkpoints):
-        for uri in state.trial_uris[trial_id]:
+
+    def in_order_of_loss(trial: Trial) -> tuple[bool, float, str]:
+        is_model = trial.status == "completed"
+        return is_model, -last_rank_value(state, trial) if is_model else 0.0, trial.trial_id
+
+    ended = (state.trials[trial_id] for trial_id in state.ended_with_checkpoints)
+    for trial in sorted(ended, key=in_order_of_loss):
+        for uri in state.trial_uris[trial.trial_id]:
             if state.checkpoints[uri].state == "stored":
-                yield state.checkpoints[uri], ended_as(state.trials[trial_id]), False
+                yield state.checkpoints[uri], ended_as(trial), False
 
 
 def _of(checkpoint: Checkpoint, reason: EvictionReason, **known: Any) -> Candidate:  # noqa: ANN401
@@ -208,6 +217,7 @@ def _scored(
     if state.registered.finished_at is not None:
         probabilities = np.zeros_like(probabilities)
     kept = [_kept_resource(state, checkpoint) for _, _, checkpoint in paused]
+    losses = _lost_resources(rung, paused, kept)
     return [
         _ranked(
             rung,
@@ -221,9 +231,9 @@ def _scored(
             kept_resource=resource,
             score=probability * rung.level,
             seconds_per_resource=pace,
-            cost_seconds=probability * (rung.level - resource) * pace,
+            cost_seconds=probability * lost * pace,
         )
-        for one, probability, resource in zip(paused, probabilities.tolist(), kept, strict=True)
+        for one, probability, resource, lost in zip(paused, probabilities.tolist(), kept, losses, strict=True)
     ]
 
 
@@ -250,13 +260,15 @@ def _valued(
     found = passages(ranks, chances, shares, urn_at(rung, ratio, rules.parameters.approx_steps))
     goes_on = 1.0 if state.registered.finished_at is None else 0.0
     kept = [_kept_resource(state, checkpoint) for _, _, checkpoint in paused]
+    losses = _lost_resources(rung, paused, kept)
     columns = (
         ranks.tolist(),
         chances.T.tolist(),
         shares.tolist(),
         (found.probability * goes_on).tolist(),
         kept,
-        (place_values(found, rung.level - np.array(kept)) * goes_on).tolist(),
+        losses,
+        (place_values(found, np.array(losses, dtype=np.int64)) * goes_on).tolist(),
     )
     return [
         _ranked(
@@ -270,9 +282,17 @@ def _valued(
             kept_resource=resource,
             score=score,
             seconds_per_resource=rules.seconds_per_resource,
-            cost_seconds=probability * (rung.level - resource) * rules.seconds_per_resource,
+            cost_seconds=probability * lost * rules.seconds_per_resource,
         )
-        for one, equals, better, p_better, probability, resource, score in zip(paused, *columns, strict=True)
+        for one, equals, better, p_better, probability, resource, lost, score in zip(paused, *columns, strict=True)
+    ]
+
+
+def _lost_resources(rung: Rung, paused: Sequence[tuple[int, RungEntry, Checkpoint]], kept: Sequence[int]) -> list[int]:
+    """Return the resource that is to be consumed again without each checkpoint: what it has, up to the rung's level."""
+    return [
+        max(0, min(rung.level, checkpoint.resource) - resource)
+        for (_, _, checkpoint), resource in zip(paused, kept, strict=True)
     ]
 
 

@@ -16,6 +16,9 @@ class Reserved:
 
     What no trial would load can always go, and is no part of what a reserve keeps.
 
+    Attributes:
+        kept: URIs of what reserves have been found to ask for.
+
     Args:
         reserves: What is kept, of labels and of experiments.
         standings: What all experiments hold.
@@ -28,6 +31,7 @@ class Reserved:
         standings: Sequence[Standing],
         taken: Mapping[str, Mapping[str, Candidate]],
     ) -> None:
+        self.kept: frozenset[str] = frozenset()
         self._spare: list[tuple[Reserve, int]] = []
         self._of: dict[str, list[int]] = defaultdict(list)
         for number, reserve in enumerate(reserves):
@@ -55,6 +59,7 @@ class Reserved:
                 continue
             for number, amount in amounts.items():
                 spare[number] -= amount
+        self.kept |= {choice.candidate.uri for choice in asked_for}
         return asked_for
 
 

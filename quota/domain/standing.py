@@ -11,7 +11,7 @@ from quota.domain.held_back import Obstacle
 from quota.domain.holdings import Holdings, holdings
 from quota.domain.keeping import Rules
 from quota.domain.limits import EffectiveLimit
-from quota.domain.policies import Candidate, candidates
+from quota.domain.policies import Candidate, candidates, unneeded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Standing:
         labels: Its labels.
         held: What it holds within the scope of each shared limit, in their order.
         pool: What could be evicted from it, in the order in which it was scored.
-        worth_checkpoints: How many checkpoints it holds that cost something to lose, or cannot be evicted.
+        worth_checkpoints: How many checkpoints it holds that a trial might load, whether they may go now or not.
         worth_bytes: Their sizes.
     """
 
@@ -60,7 +60,8 @@ def standing_of(
     """
     scored = candidates(state, rules) if may_evict and state.experiment is not None else []
     every = (holdings(state, effective.scope, rules) for effective in limits)
-    needless = [one for one in scored if not one.is_needed]
+    # What is kept for a while, or is another sweep's to evict, is as needless as the rest.
+    needless = list(unneeded(state))
     return Standing(
         experiment_id=state.experiment_id,
         state_position=state.position,
@@ -68,6 +69,6 @@ def standing_of(
         labels={} if state.experiment is None else state.experiment.labels,
         held=tuple(held if may_purge else replace(held, trash=()) for held in every),
         pool=tuple(one for one in scored if obstacle(one.uri) is None),
-        worth_checkpoints=state.usage.held_checkpoints - sum(one.counts for one in needless),
-        worth_bytes=state.usage.stored_bytes - sum(one.size_bytes for one in needless),
+        worth_checkpoints=state.usage.held_checkpoints - sum(reason == "superseded" for _, reason, _ in needless),
+        worth_bytes=state.usage.stored_bytes - sum(checkpoint.size_bytes for checkpoint, _, _ in needless),
     )

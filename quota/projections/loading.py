@@ -6,7 +6,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from operator import attrgetter
 from typing import Any, TypeVar, cast
 
@@ -14,13 +14,8 @@ import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Double,
-    Select,
     Table,
     TextClause,
-    case,
-    literal,
-    or_,
     select,
     union_all,
 )
@@ -50,7 +45,6 @@ from quota.projections.snapshots import load_rankings, snapshot_positions
 from quota.projections.storage import projected_position
 from quota.projections.tables import (
     HAS_CHECKPOINT,
-    IS_COMPLETED,
     IS_LIVE,
     IS_OPEN,
     checkpoints,
@@ -72,19 +66,6 @@ from quota.projections.tables import (
 R = TypeVar("R", Checkpoint, Experiment, Trial, Usage)
 
 _ENTRY = rung_entries.c
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Detail:
-    """How much of an experiment planning asks for, besides what it holds.
-
-    Attributes:
-        keep_completed: So many of the best completed trials are among those that are known.
-        ranked: Whether what may be evicted is asked for, and so the rungs.
-    """
-
-    keep_completed: int
-    ranked: bool
 
 
 def _records(
@@ -109,38 +90,30 @@ def load_experiment(connection: Connection, log: EventLog, experiment_id: str) -
     return state
 
 
-def load_live(connection: Connection, log: EventLog, experiment_id: str, detail: Detail) -> ExperimentState:
+def load_live(connection: Connection, log: EventLog, experiment_id: str, *, ranked: bool) -> ExperimentState:
     """Load what planning asks of an experiment, as far as its rows reflect the stream; nothing is folded into that.
 
-    Left out are trials that hold nothing, but for those that run and the best that are complete, and checkpoints of
-    all trials that hold nothing. Of rungs there are the candidates and the ranking, or nothing.
+    Left out are trials that hold nothing, but for those that run, and checkpoints of all trials that hold nothing.
+
+    Args:
+        connection: Where.
+        log: Has the open decisions.
+        experiment_id: The experiment.
+        ranked: Whether what may be evicted is asked for: then of rungs there are the candidates and the ranking.
     """
     state = _begun(connection, experiment_id)
-    if detail.ranked:
+    if ranked:
         _load_candidates(connection, state)
     opened = select(decisions.c.trial_id).where(*_open_of(experiment_id))
     own = trials.c.experiment_id == experiment_id
     holding = select(trials.c.trial_id).where(own, IS_LIVE)
-    best = _best_completed(state, detail.keep_completed)
-    _load_trials(connection, state, trials.c.trial_id.in_(union_all(holding, opened, best)))
+    _load_trials(connection, state, trials.c.trial_id.in_(union_all(holding, opened)))
     holding = select(trials.c.trial_id).where(own, IS_LIVE, trials.c.stored_checkpoints > 0)
     _load_checkpoints(connection, state, checkpoints.c.trial_id.in_(union_all(holding, opened)))
     _load_decisions(connection, log, state)
     for trial in state.trials.values():
         note_holding(state, trial)
     return state
-
-
-def _best_completed(state: ExperimentState, keep: int) -> Select[tuple[str]]:
-    """Ask for those that `quota.domain.keeping.best_completed` would choose of all."""
-    metric, infinity = trials.c.metric, literal(math.inf, Double)
-    is_max = state.experiment is not None and state.experiment.mode == "max"
-    is_last = or_(metric.is_(None), metric.in_([infinity, -infinity]))
-    query = select(trials.c.trial_id).where(trials.c.experiment_id == state.experiment_id, IS_COMPLETED)
-    # What is not finite is equal, whatever it is.
-    value = case((is_last, 0.0), else_=-metric if is_max else metric)
-    ranked = query.order_by(is_last, value, trials.c.trial_id).limit(keep)
-    return select(ranked.subquery().c.trial_id)
 
 
 def has_open_decisions(connection: Connection, experiment_id: str) -> bool:

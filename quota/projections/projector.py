@@ -18,7 +18,7 @@ from quota.eventlog.chain import GENESIS
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog, LockedStream
 from quota.projections.folding import fold_until, rows_read
-from quota.projections.loading import Detail, has_open_decisions, load_deployment, load_experiment, load_live
+from quota.projections.loading import has_open_decisions, load_deployment, load_experiment, load_live
 from quota.projections.storage import projected_position, rebuilds_of, store_deployment, store_experiment
 
 S = TypeVar("S", ExperimentState, DeploymentState)
@@ -98,7 +98,7 @@ class Projector:
         fold_until(self._log, connection, state, self._log.position(connection, experiment_id))
         return state
 
-    def glance(self, connection: Connection, experiment_id: str, detail: Detail) -> ExperimentState:
+    def glance(self, connection: Connection, experiment_id: str, *, ranked: bool) -> ExperimentState:
         """Return what planning asks of an experiment, as of the connection's snapshot; nothing is folded into it.
 
         Where the rows reflect the whole stream that costs as much as is held, not as much as there ever was.
@@ -106,7 +106,7 @@ class Projector:
         if not self.is_caught_up(connection, experiment_id):
             return self.look(connection, experiment_id)
         with rows_read(experiment_id):
-            return load_live(connection, self._log, experiment_id, detail)
+            return load_live(connection, self._log, experiment_id, ranked=ranked)
 
     def is_caught_up(self, connection: Connection, experiment_id: str) -> bool:
         """Tell whether the rows reflect the whole of a stream."""

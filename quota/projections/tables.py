@@ -73,11 +73,9 @@ trials = Table(
     Column("promised_uri", BytewiseText),
 )
 IS_LIVE = text("(stored_checkpoints > 0 OR status = 'running')")
-IS_COMPLETED = text("status = 'completed'")
-"""Conditions of indexes, as text: with parameters in it, a query would not be known to be one that they serve."""
+"""As text: with parameters in it, a query would not be known to be one that the index serves."""
 Index("ix_trials_live", trials.c.experiment_id, postgresql_where=IS_LIVE, sqlite_where=IS_LIVE)
-Index("ix_trials_completed", trials.c.experiment_id, postgresql_where=IS_COMPLETED, sqlite_where=IS_COMPLETED)
-"""Planning asks for those that run or hold something, and for the best that are complete."""
+"""Planning asks for those that run or hold something."""
 
 rungs = Table(
     "rungs",

@@ -55,8 +55,8 @@ class Claimer:
 
         Returns:
             False where the plan has to be made anew: something of it is missing or cannot be read, which leaves room
-            for others or makes them unnecessary; or the limit is another one by now. Of what was approved nothing is
-            chosen anew: what of it can be claimed is.
+            for others or makes them unnecessary; or the limit, or a reserve, is another one by now. Of what was
+            approved nothing is chosen anew: what of it can be claimed is.
         """
         listing = self.lister.list(plan)
         if listing.is_complete:
@@ -115,13 +115,15 @@ class Claimer:
         """Commit the decisions with all their inputs, before any byte is touched.
 
         Returns:
-            False where the limit is another one by now, so that the plan has to be made anew.
+            False where the limit, or a reserve, is another one by now, so that the plan has to be made anew.
         """
         with self.streams.locked(plan.experiment_id) as locked:
             self.look_at_stores(locked)
             deployment = self.projector.held_deployment(locked.stream.connection)
             limit = deployment.limit_of(plan.experiment_id, plan.limit.scope, plan.limit.measure)
             if limit is None or limit.numbers != plan.limit.numbers:
+                return False
+            if plan.reserves is not None and plan.reserves != deployment.all_reserves:
                 return False
             self.chains.require_rest(locked.stream)
             self.require_as_logged(locked, _trials(found))

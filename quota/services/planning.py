@@ -21,7 +21,6 @@ from quota.errors import LogCorrupt, ProjectionDiverged, QuotaError
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.ports import Clock
-from quota.projections.loading import Detail
 from quota.projections.paces import usual_pace
 from quota.projections.projector import Projector
 from quota.services.objecting import pinning
@@ -123,8 +122,7 @@ class _Planning:
             if not limits:
                 continue
             try:
-                detail = Detail(keep_completed=self._parameters.keep_completed, ranked=True)
-                state = self._projector.glance(self._connection, experiment_id, detail)
+                state = self._projector.glance(self._connection, experiment_id, ranked=True)
             except (LogCorrupt, ProjectionDiverged) as error:
                 self._distrust(experiment_id, error)
                 continue
@@ -150,8 +148,8 @@ class _Planning:
         return self._planned
 
     @contextmanager
-    def _looked_at(self, experiment_id: str, detail: Detail) -> Iterator[ExperimentState]:
-        yield self._projector.glance(self._connection, experiment_id, detail)
+    def _looked_at(self, experiment_id: str, *, ranked: bool) -> Iterator[ExperimentState]:
+        yield self._projector.glance(self._connection, experiment_id, ranked=ranked)
 
     def _rules(self, state: ExperimentState) -> Rules:
         return Rules(

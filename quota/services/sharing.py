@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from quota.domain.deployment import DeploymentState
 from quota.domain.events import PolicyParameters
@@ -20,9 +21,16 @@ from quota.domain.planning import plan_shared
 from quota.domain.space import Space
 from quota.domain.standing import Standing, standing_of
 from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, QuotaError, StoreError
-from quota.projections.loading import Detail
 
 logger = logging.getLogger(__name__)
+
+
+class LookedAt(Protocol):
+    """Gives an experiment's state for a while."""
+
+    def __call__(self, experiment_id: str, *, ranked: bool) -> AbstractContextManager[ExperimentState]:
+        """Give it, with its rungs where `ranked` says so."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +40,7 @@ class Sharing:
     Attributes:
         deployment: Says what the limits, reserves and pins are.
         parameters: The policy.
-        looked_at: Gives an experiment's state, up to its last event, with as much of it as is asked for.
+        looked_at: Gives an experiment's state, up to its last event.
         rules: Gives its rules.
         obstacle: What keeps a checkpoint's URI from being evicted, if anything does.
         space_at: Tells how full the file system of a store is, by its root.
@@ -41,7 +49,7 @@ class Sharing:
 
     deployment: DeploymentState
     parameters: PolicyParameters
-    looked_at: Callable[[str, Detail], AbstractContextManager[ExperimentState]]
+    looked_at: LookedAt
     rules: Callable[[ExperimentState], Rules]
     obstacle: Callable[[str], Obstacle | None]
     space_at: Callable[[str], Space | None]
@@ -75,8 +83,7 @@ class Sharing:
         spaces: Sequence[Space | None],
         own: Sequence[Plan],
     ) -> list[SharedPlan]:
-        reserves = [self.deployment.reserves[key] for key in sorted(self.deployment.reserves)]
-        return plan_shared(standings, limits, spaces, reserves, self.parameters, own)
+        return plan_shared(standings, limits, spaces, self.deployment.all_reserves, self.parameters, own)
 
     def _standings(
         self, experiment_ids: Iterable[str], limits: Sequence[EffectiveLimit], chosen: Collection[str]
@@ -88,7 +95,7 @@ class Sharing:
             may_evict = experiment_id in chosen and not is_orphans
             may_purge = experiment_id in chosen or is_orphans
             try:
-                with self.looked_at(experiment_id, self._detail(ranked=may_evict)) as state:
+                with self.looked_at(experiment_id, ranked=may_evict) as state:
                     rules, may = self.rules(state), {"may_evict": may_evict, "may_purge": may_purge}
                     standing = standing_of(state, limits, rules, self.obstacle, **may)
             except (LogCorrupt, ProjectionDiverged) as error:
@@ -96,9 +103,6 @@ class Sharing:
             else:
                 found.append(standing)
         return found
-
-    def _detail(self, *, ranked: bool) -> Detail:
-        return Detail(keep_completed=self.parameters.keep_completed, ranked=ranked)
 
     def _space(self, effective: EffectiveLimit) -> Space | None:
         if not effective.limit.is_of_free_space:
@@ -122,10 +126,10 @@ class Sharing:
         for experiment_id in sorted(set(chosen) - {ORPHANS_STREAM}):
             gone = {one.uri for part in parts if part.experiment_id == experiment_id for one in part.evictions}
             try:
-                with self.looked_at(experiment_id, self._detail(ranked=False)) as state:
+                with self.looked_at(experiment_id, ranked=False) as state:
                     if state.experiment is not None:
                         rules, scope, measure = self.rules(state), plan.limit.parsed_scope, plan.limit.measure
-                        counts += held_back(state, scope, measure, rules, self.obstacle, gone)
+                        counts += held_back(state, scope, measure, rules, self.obstacle, gone, plan.reserved)
             except (LogCorrupt, ProjectionDiverged):
                 continue
         return replace(plan, held_back={reason: number for reason, number in sorted(counts.items()) if number})

@@ -18,7 +18,6 @@ from quota.domain.planning import plan_experiment
 from quota.errors import LogCorrupt, ProjectionDiverged, QuotaError
 from quota.eventlog.database import Database
 from quota.eventlog.log import Prepared
-from quota.projections.loading import Detail
 from quota.projections.projector import Projector
 from quota.services.appending import Appender
 from quota.services.claiming import Claimer
@@ -138,14 +137,13 @@ class SweepRun:
         limits = deployment.own_limits(experiment_id)
         if not limits:
             return []
-        detail = Detail(keep_completed=self.order.parameters.keep_completed, ranked=True)
-        with self._looked_at(experiment_id, detail) as state:
+        with self._looked_at(experiment_id, ranked=True) as state:
             if state.experiment is None:
                 return []
             return plan_experiment(state, limits, self.rules(state, deployment), self.obstacle)
 
     @contextmanager
-    def _looked_at(self, experiment_id: str, detail: Detail) -> Iterator[ExperimentState]:
+    def _looked_at(self, experiment_id: str, *, ranked: bool) -> Iterator[ExperimentState]:
         """Give an experiment's state, which may have changed as soon as it is given: what is planned is asked again.
 
         What is neither kept nor behind is loaded as far as it is asked for, without the lock.
@@ -154,7 +152,7 @@ class SweepRun:
         if not self.projector.is_at_hand(experiment_id):
             with self.database.read() as connection:
                 if self.projector.is_caught_up(connection, experiment_id):
-                    yield self.projector.glance(connection, experiment_id, detail)
+                    yield self.projector.glance(connection, experiment_id, ranked=ranked)
                     return
         with self.streams.locked(experiment_id) as locked:
             self.projector.store(locked)

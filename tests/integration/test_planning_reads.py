@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event
 
 from quota.eventlog.database import Database
-from quota.projections.loading import Detail
 from quota.services.migrating import upgrade
 from sweeps import sweeps_over
 
@@ -20,7 +19,6 @@ INDEXES = {
     "ix_decisions_open",
     "ix_rung_entries_candidates",
     "ix_rung_entries_level_experiment_id_changed_position",
-    "ix_trials_completed",
     "ix_trials_live",
 }
 """Those of tables that grow with the history."""
@@ -43,7 +41,7 @@ def test_planning_reads_nothing_that_is_past(tmp_path: Path) -> None:
                 asked.append((statement, parameters))
 
             event.listen(connection, "before_cursor_execute", note)
-            services.projector.glance(connection, "x", Detail(keep_completed=1, ranked=True))
+            services.projector.glance(connection, "x", ranked=True)
             event.remove(connection, "before_cursor_execute", note)
             steps = [
                 str(row[-1])

@@ -7,17 +7,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec import structs
 
 from quota.domain.events import (
     CheckpointPinned,
     ExperimentRegistered,
     LimitSet,
     ReserveSet,
+    TrialPaused,
     TrialStarted,
     TrialStopped,
 )
 from support import create_schema
-from sweeps import DAY, KEEP, ROOT, SIZE, Killed, Sweeps, killing, silent, sweeps_over
+from sweeps import BY_LEVEL, DAY, KEEP, ROOT, SIZE, Killed, Sweeps, killing, silent, sweeps_over, uri_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +40,7 @@ def sweeps(database_url: str) -> Iterator[Sweeps]:
                 rung_levels=(1, 3),
                 promotion_quantiles=(1 / 3, 1 / 3),
                 max_resource=9,
-                labels={"team": team},
+                labels={"team": team, "site": "one"},
             )
             sweeps.send(registered)
             for number in range(1, 4):
@@ -132,6 +134,46 @@ def test_a_limit_that_cannot_be_held_is_told_of_with_the_reasons(sweeps: Sweeps)
     assert report.exceeded_scopes == ["deployment"]
     assert report.held_back["deployment"] == {"pinned": 1, "reserved": 1, "running": 1}
     assert lying(sweeps) == {"x1", "y1", "y2"}
+
+
+@pytest.mark.parametrize("kept", ["not swept", "young", "pinned"])
+def test_what_no_trial_would_load_fills_no_reserve_whyever_it_stays(sweeps: Sweeps, kept: str) -> None:
+    administration, beside = sweeps.services.administration, other(sweeps)
+    administration.set_reserve(ReserveSet(scope="label:site=one", measure="checkpoints", amount=7))
+    # It may still load what it was promised.
+    beside.resume("y1")
+    sweeps.wait(DAY)
+    for place in ("-a", "-b", "-c"):
+        beside.save("y1", place)
+    if kept == "pinned":
+        beside.send(*(CheckpointPinned(trial_id="y1", uri=uri_of("y1", place)) for place in ("-a", "-b")))
+    limit(sweeps, 6, 6, measure="checkpoints")
+    order = replace(KEEP, parameters=structs.replace(BY_LEVEL, min_age_seconds=float(kept == "young")))
+    report = sweeps.services.sweeper.sweep(["x"] if kept == "not swept" else ["x", "y"], order)
+    assert lying(sweeps) == {"x1", "x2", "x3", "y1", "y2", "y3"}
+    assert report.held_back["deployment"]["reserved"] == (3 if kept == "not swept" else 5)
+
+
+def test_a_reserve_that_is_set_during_a_sweep_is_kept(sweeps: Sweeps) -> None:
+    limit(sweeps, 2, 2, measure="checkpoints")
+
+    def set_first(_step: str, _about: str) -> None:
+        sweeps.store.hook = silent
+        reserve = ReserveSet(scope="label:team=nlp", measure="checkpoints", amount=3)
+        sweeps.services.administration.set_reserve(reserve)
+
+    sweeps.store.hook = set_first
+    report = sweep(sweeps)
+    assert lying(sweeps) == {"y1", "y2", "y3"}
+    assert report.held_back["deployment"] == {"reserved": 3}
+
+
+def test_what_has_no_content_holds_no_limit_on_bytes_back(sweeps: Sweeps) -> None:
+    sweeps.send(CheckpointPinned(trial_id="x1", uri=uri_of("x1")), TrialStarted(trial_id="x4"))
+    sweeps.save("x4", size=0)
+    sweeps.send(TrialPaused(trial_id="x4", level=1, metric=0.5))
+    limit(sweeps, 1, 1)
+    assert sweep(sweeps).held_back["deployment"] == {"pinned": 1}
 
 
 def test_what_no_trial_will_load_goes_before_anything_else(sweeps: Sweeps) -> None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from folding import REGISTERED, START, Story, uri_of
 from quota.domain.choosing import Choice, choose
 from quota.domain.climbs import PRIOR_SIZE, PRIOR_SPREAD, climbs
-from quota.domain.events import CheckpointPinned, ExperimentFinished, PolicyParameters
+from quota.domain.events import CheckpointMissing, CheckpointPinned, ExperimentFinished, PolicyParameters, TrialPaused
 from quota.domain.expected_cost import place_values
 from quota.domain.first_passage import Passages
 from quota.domain.keeping import Rules
@@ -166,6 +167,54 @@ def test_what_an_older_checkpoint_keeps_is_not_lost(policy: Literal["expected-co
     # Syne Tune's own score knows of one checkpoint a trial.
     factor = 2 / 3 if policy == "expected-cost" else 1
     assert with_older.score == pytest.approx((alone.score or 0.0) * factor)
+
+
+@pytest.mark.parametrize("policy", ["expected-cost", "syne-tune"])
+def test_more_than_a_checkpoint_has_is_not_lost_with_it(policy: Literal["expected-cost", "syne-tune"]) -> None:
+    def last_of(*, missing: bool) -> Candidate:
+        story = told(0.1, 0.2, 0.3, 0.4)
+        climb(story, "1", 1.0)
+        story.resume("2")
+        story.report("2", 3, 2.0)
+        story.pause("2", level=3, metric=2.0, place="-b")
+        if missing:
+            story.add(CheckpointMissing(trial_id="2", uri=uri_of("2", "-b")))
+        rules = Rules(parameters=PolicyParameters(policy=policy), now=story.events[-1].recorded_at)
+        return next(one for one in candidates(story.state, rules) if one.trial_id == "2" and one.reason == "paused")
+
+    older, newest = last_of(missing=True), last_of(missing=False)
+    assert (older.uri, newest.uri) == (uri_of("2"), uri_of("2", "-b"))
+    assert (older.level, older.resume_probability) == (3, newest.resume_probability)
+    assert older.cost_seconds == pytest.approx((newest.cost_seconds or 0.0) / 3)
+
+
+@pytest.mark.parametrize("policy", ["expected-cost", "syne-tune"])
+def test_nothing_is_gained_by_losing_what_an_older_one_has_too(
+    policy: Literal["expected-cost", "syne-tune"],
+) -> None:
+    story = told(0.1, 0.2, 0.3)
+    story.resume("0")
+    story.save("0", resource=5)
+    story.add(CheckpointPinned(trial_id="0", uri=uri_of("0")))
+    story.save("0", "-b", resource=9)
+    story.add(TrialPaused(trial_id="0", level=3, metric=0.1))
+    rules = Rules(parameters=PolicyParameters(policy=policy), now=story.events[-1].recorded_at)
+    (found,) = [one for one in candidates(story.state, rules) if one.trial_id == "0"]
+    assert (found.uri, found.kept_resource, found.cost_seconds) == (uri_of("0", "-b"), 5, 0.0)
+    assert (found.score or 0.0) >= 0.0
+
+
+def test_a_time_limit_beyond_all_ends_no_plan() -> None:
+    def probabilities_until(seconds: float) -> list[float]:
+        story = Story(registered=structs.replace(REGISTERED, max_wallclock_seconds=seconds))
+        for number in range(8):
+            story.start(str(number))
+            story.pause(str(number), metric=float(number))
+        return [one.resume_probability or 0.0 for one in scored(story)]
+
+    far = probabilities_until(1e10)
+    assert min(far) > 0.0
+    assert probabilities_until(1e308) == pytest.approx(far, rel=1e-6)
 
 
 def test_where_bytes_are_needed_too_the_worse_one_of_equals_goes_first() -> None:

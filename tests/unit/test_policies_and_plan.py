@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import permutations
+from typing import Literal
 
 import msgspec
 import pytest
 
 from folding import LEVELS, REGISTERED, START, Story, uri_of
-from quota.domain.events import CheckpointPinned, CheckpointUnpinned, PolicyParameters, TrialStopped
+from quota.domain.events import (
+    CheckpointMissing,
+    CheckpointPinned,
+    CheckpointUnpinned,
+    PolicyParameters,
+    TrialCompleted,
+    TrialFailed,
+    TrialStopped,
+)
 from quota.domain.experiment import FIRST_RETRY, LAST_RETRY, ExperimentState, may_retry
 from quota.domain.held_back import Obstacle
 from quota.domain.keeping import Rules
@@ -157,6 +167,20 @@ class TestWhatMayGo:
         assert (found[0].reason, found[0].counts, found[0].cost_seconds) == ("stopped", False, 0.0)
         # Under a limit on checkpoints it does not count, so that it makes no room either.
         assert "1-2" not in trials_of(plan_of(story, 1, 1).evictions)
+
+    @pytest.mark.parametrize("mode", ["min", "max"])
+    def test_models_are_kept_best_first_and_of_trials_that_have_one(self, mode: Literal["min", "max"]) -> None:
+        story = Story(msgspec.structs.replace(REGISTERED, mode=mode))
+        sign = 1.0 if mode == "min" else -1.0
+        metrics = {"best": 0.1, "gone": 0.0, "good": 0.2, "bad": 0.9, "diverged": math.nan, "failed": 0.0}
+        for trial_id, metric in metrics.items():
+            story.start(trial_id)
+            story.save(trial_id)
+            story.report(trial_id, 27, sign * metric)
+            ended = TrialFailed if trial_id == "failed" else TrialCompleted
+            story.add(ended(trial_id=trial_id))
+        story.add(CheckpointMissing(trial_id="gone", uri=uri_of("gone")))
+        assert trials_of(candidates(story.state, BY_LEVEL, NOW)) == ["failed", "diverged", "bad", "good"]
 
     def test_what_the_store_refused_is_left_alone_for_a_while(self) -> None:
         story = paused_story()

@@ -313,8 +313,6 @@ CREATE TABLE trials (
     CONSTRAINT pk_trials PRIMARY KEY (experiment_id, trial_id)
 )
 --
-CREATE INDEX ix_trials_completed ON trials (experiment_id) WHERE status = 'completed'
---
 CREATE INDEX ix_trials_live ON trials (experiment_id) WHERE (stored_checkpoints > 0 OR status = 'running')
 --
 CREATE TABLE usage (
