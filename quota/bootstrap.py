@@ -29,6 +29,7 @@ from quota.services.appending import Appender
 from quota.services.auditing import Auditor
 from quota.services.clock_guard import ClockGuard
 from quota.services.explaining import Explainer
+from quota.services.exporting import Exporter
 from quota.services.limit_use import LimitUses
 from quota.services.planning import Planner
 from quota.services.querying import Queries
@@ -124,6 +125,7 @@ class Services:
     auditor: Auditor
     recomputer: Recomputer
     explainer: Explainer
+    exporter: Exporter
     queries: Queries
     clock: Clock
     actor: str
@@ -199,6 +201,7 @@ def assemble(
         auditor=Auditor(database, log),
         recomputer=Recomputer(database, log),
         explainer=Explainer(database, log),
+        exporter=Exporter(database, log),
         queries=Queries(database, log, CatchUp(database, projector)),
         clock=clock,
         actor=actor,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quota.cli.exit_codes import FAILED
+from quota.cli.export import export
 from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, progress
 from quota.cli.tables import counted
 
@@ -159,22 +160,10 @@ def head(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
         print_json([{"experiment_id": one.experiment_id, "position": one.position, "hash": one.hash} for one in heads])
         return
     for one in heads:
-        typer.echo(f"{one.hash}  {one.position}  {one.experiment_id}")
+        typer.echo(one.line)
 
 
-@app.command()
-def export(
-    experiment_id: Annotated[str, typer.Argument(metavar="EXPERIMENT", help="Its id, or _deployment.")],
-    database: DatabaseOption = None,
-) -> None:
-    """Print a stream's events as JSON lines in the wire form, those of sweeps included."""
-    with opened(database) as (services, _):
-        if experiment_id != "_deployment":
-            services.queries.require(experiment_id)
-        # JSON lines are UTF-8, whatever the locale is.
-        output = typer.get_binary_stream("stdout")
-        for line in services.auditor.export(experiment_id):
-            output.write(f"{line}\n".encode())
+app.command()(export)
 
 
 def _kept(file: str) -> list[Head]:

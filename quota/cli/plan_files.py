@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from quota.errors import SettingsRefused
+from quota.services.whole_files import written_whole
 
 if TYPE_CHECKING:
     from quota.services.saved_plans import ReadPlan
@@ -49,19 +48,9 @@ def write_plan(file: str, text: bytes, *, force: bool) -> None:
     Raises:
         SettingsRefused: the file cannot be written, or is there already and is not to be replaced.
     """
-    place = Path(file)
-    beside = place.with_name(f".{place.name[:100]}.{uuid4()}")
     try:
-        try:
-            with beside.open("xb") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            # A link is refused where something has come there since; a rename would replace it.
-            (os.replace if force else os.link)(beside, place)
-        finally:
-            with suppress(OSError):
-                beside.unlink()
+        with written_whole(Path(file), replace=force) as stream:
+            stream.write(text)
     except FileExistsError as error:
         raise _refused(file, "something is there by now; name another file, or replace it with --force") from error
     except (OSError, ValueError) as error:

@@ -13,8 +13,8 @@ from quota.domain.identifiers import storage_problem
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.eventlog.tables import events, streams
-from quota.eventlog.types import iso_text
 from quota.eventlog.verifying import Fault, Link, first_fault
+from quota.services.wire_lines import wire_lines
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 _LAST_POSITION = 2**63 - 1
@@ -33,6 +33,11 @@ class Head:
     experiment_id: str
     position: int
     hash: str
+
+    @property
+    def line(self) -> str:
+        """The head as a line of text, which `parse_heads` reads."""
+        return f"{self.hash}  {self.position}  {self.experiment_id}"
 
 
 def parse_heads(text: str) -> list[Head]:
@@ -121,13 +126,4 @@ class Auditor:
     def export(self, experiment_id: str) -> Iterator[str]:
         """Yield a stream's events in the wire form, one JSON object a line."""
         with self._database.read() as connection:
-            for row in self._log.rows(connection, experiment_id):
-                envelope = {
-                    "event_id": row.event_id,
-                    "experiment_id": row.experiment_id,
-                    "type": row.type,
-                    "schema_version": row.schema_version,
-                    "occurred_at": iso_text(row.occurred_at),
-                }
-                # The data goes out as it is stored: its text is what the hash covers.
-                yield f'{json.dumps(envelope, ensure_ascii=False)[:-1]}, "data": {row.data}}}'
+            yield from wire_lines(self._log, connection, experiment_id)

@@ -99,7 +99,8 @@ def test_errors_that_it_names_are_there_and_all_are_named() -> None:
 
 
 def test_commands_that_it_names_are_there() -> None:
-    pages = [README, README.parent / "docs" / "operations.md", README.parent / "docs" / "limits.md"]
+    docs = README.parent / "docs"
+    pages = [README, *(docs / f"{name}.md" for name in ("operations", "limits", "exporting"))]
     text = "".join(page.read_text() for page in pages)
     app = get_command(cli)
     assert isinstance(app, TyperGroup)
