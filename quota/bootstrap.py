@@ -26,6 +26,8 @@ from quota.projections.rebuild import Rebuilder
 from quota.services.administration import Administration
 from quota.services.adopting import Adopter
 from quota.services.appending import Appender
+from quota.services.archive_book import ArchiveBook
+from quota.services.archiving import Archiver
 from quota.services.auditing import Auditor
 from quota.services.clock_guard import ClockGuard
 from quota.services.explaining import Explainer
@@ -36,8 +38,10 @@ from quota.services.querying import Queries
 from quota.services.recomputing import Recomputer
 from quota.services.reconciling import Reconciler
 from quota.services.recording import Recorder
+from quota.services.removing_events import EventRemover
 from quota.services.rescuing import Rescuer
 from quota.services.restoring import Restorer
+from quota.services.restoring_events import EventRestorer
 from quota.services.returning import OrphanReturner
 from quota.services.saved_plans import PlanKeeper
 from quota.services.stores import OpenStore
@@ -126,6 +130,10 @@ class Services:
     recomputer: Recomputer
     explainer: Explainer
     exporter: Exporter
+    archive_book: ArchiveBook
+    archiver: Archiver
+    event_remover: EventRemover
+    event_restorer: EventRestorer
     queries: Queries
     clock: Clock
     actor: str
@@ -173,6 +181,8 @@ def assemble(
     returner = OrphanReturner(database, projector, rescuer, opener)
     clock_guard = ClockGuard(database, log, clock, ClockWatch())
     planner = Planner(database, log, projector, clock, open_store)
+    catching_up, rebuilder = CatchUp(database, projector), Rebuilder(database, log)
+    book = ArchiveBook(database, projector, appender)
     return Services(
         database=database,
         log=log,
@@ -197,12 +207,16 @@ def assemble(
         adopter=Adopter(database, projector, appender, opener),
         administration=Administration(database, projector, appender, opener, clock_guard),
         limit_uses=LimitUses(database, projector, opener),
-        rebuilder=Rebuilder(database, log),
+        rebuilder=rebuilder,
         auditor=Auditor(database, log),
         recomputer=Recomputer(database, log),
         explainer=Explainer(database, log),
         exporter=Exporter(database, log),
-        queries=Queries(database, log, CatchUp(database, projector)),
+        archive_book=book,
+        archiver=Archiver(book, catching_up, software_version()),
+        event_remover=EventRemover(book, catching_up, rebuilder),
+        event_restorer=EventRestorer(book),
+        queries=Queries(database, log, catching_up),
         clock=clock,
         actor=actor,
     )

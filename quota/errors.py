@@ -109,6 +109,25 @@ class LogCorrupt(QuotaError):
     """The event log contradicts itself: a changed, missing or reordered row. Nothing may be deleted."""
 
 
+class StreamArchived(QuotaError):
+    """A stream's events lie in an archive, and not in the log any more.
+
+    Attributes:
+        experiment_id: The stream.
+        uri: The archive.
+    """
+
+    def __init__(self, experiment_id: str, uri: str) -> None:
+        self.experiment_id = experiment_id
+        self.uri = uri
+        advice = f"bring them back with: ckpt-quota archive restore {_printable(experiment_id)}"
+        super().__init__(f"experiment {_printable(experiment_id)}: its events lie in the archive {uri}; {advice}")
+
+
+class ArchiveRefused(QuotaError):
+    """An archive cannot be written or read, or is not what it says that it is; the message names it, and the file."""
+
+
 class ProjectionDiverged(QuotaError):
     """The projections are not the fold of the log. `ckpt-quota rebuild` makes them anew."""
 

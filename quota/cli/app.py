@@ -13,6 +13,7 @@ import typer
 
 from quota.cli import (
     adopt,
+    archive,
     audit,
     database,
     demo,
@@ -85,6 +86,7 @@ app.command("reconcile")(reconcile.reconcile)
 app.command("adopt")(adopt.adopt)
 app.command("rebuild")(rebuild.rebuild)
 app.add_typer(audit.app, name="audit")
+app.add_typer(archive.app, name="archive")
 app.command("doctor")(doctor.doctor)
 
 

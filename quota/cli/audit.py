@@ -15,7 +15,7 @@ from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, pr
 from quota.cli.tables import counted
 
 if TYPE_CHECKING:
-    from quota.services.auditing import Head
+    from quota.services.heads import Head
     from quota.services.recomputing import Recomputed
     from quota.services.stream_audit import StreamAudit
 
@@ -36,6 +36,9 @@ def verify(
         datetime | None, typer.Option(formats=_MOMENTS, metavar="TIME", help="Recompute decisions before that (UTC).")
     ] = None,
     chains_only: Annotated[bool, typer.Option("--chains-only", help="Recompute no decisions.")] = False,
+    archives: Annotated[
+        bool, typer.Option("--archives", help="Read the archives of events that are not in the log any more, too.")
+    ] = False,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, max=64, help="Processes; by default what pays off.")
     ] = None,
@@ -50,14 +53,24 @@ def verify(
     from quota.cli.audit_workers import audit_here, audit_with, jobs_for
     from quota.services.stream_audit import AuditOrder
 
-    order = AuditOrder(with_decisions=not chains_only, since=_utc(since), until=_utc(until))
     found: list[tuple[Head, StreamAudit]] = []
     with opened(database) as (services, settings), progress(quiet=as_json) as bar:
         present = services.auditor.heads()
         kept = [] if heads is None else _kept(heads)
         named = {head.experiment_id for head in kept}
         unkept = [head for head in present if head.experiment_id not in named]
-        expected = [*kept, *unkept]
+        removed = services.auditor.removed()
+        headless = [
+            one.head for name, one in removed.items() if name not in named | {head.experiment_id for head in present}
+        ]
+        expected = [*kept, *unkept, *headless]
+        order = AuditOrder(
+            with_decisions=not chains_only,
+            since=_utc(since),
+            until=_utc(until),
+            removed=removed,
+            with_archives=archives,
+        )
         events = sum(head.position for head in expected)
         task = bar.add_task("events", total=events * (2 if order.with_decisions else 1))
 
@@ -70,7 +83,7 @@ def verify(
         else:
             found.extend(audit_with(workers, settings.database, settings.actor, expected, order, read))
         orphaned = services.auditor.orphans()
-    _tell(_Audited(found, orphaned, None if heads is None else len(unkept), heads), as_json=as_json)
+    _tell(_Audited(found, orphaned, None if heads is None else len(unkept), heads, archives), as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -82,12 +95,18 @@ class _Audited:
         headless: Streams that have events and no head.
         unkept: How many streams are compared with no head that was kept; None where none was given.
         heads: The file that those are from.
+        with_archives: Whether archives were read.
     """
 
     streams: list[tuple[Head, StreamAudit]]
     headless: list[str]
     unkept: int | None
     heads: str | None
+    with_archives: bool
+
+    def has_read(self, audit: StreamAudit) -> bool:
+        """Tell whether a stream's events were read."""
+        return audit.removed is None or self.with_archives
 
     @property
     def faults(self) -> list[dict[str, object]]:
@@ -112,15 +131,20 @@ def _tell(audited: _Audited, *, as_json: bool) -> None:
     """Say what was found; exit with 1 where something is wrong."""
     faults, mismatched = audited.faults, audited.mismatched
     wrong = [one for one in mismatched if not one.is_rounding]
-    streams, events = len(audited.streams), sum(head.position for head, _ in audited.streams)
+    elsewhere = {audit.removed.experiment_id: audit.removed.uri for _, audit in audited.streams if audit.removed}
+    here = [head for head, audit in audited.streams if audited.has_read(audit)]
+    streams, events = len(here), sum(head.position for head in here)
     decisions = sum(audit.decisions for _, audit in audited.streams)
     if as_json:
         counts = {"streams": streams, "without_kept_head": streams if audited.unkept is None else audited.unkept}
         counts |= {"events": events, "decisions": decisions}
-        print_json(counts | {"faults": faults, "mismatches": [_plain(one) for one in mismatched]})
+        print_json(
+            counts | {"archived": elsewhere, "faults": faults, "mismatches": [_plain(one) for one in mismatched]}
+        )
     else:
         if not faults:
             typer.echo(f"{streams} streams, {events} events: every chain holds")
+        _tell_of_archived(audited)
         if audited.unkept and not faults:
             newer = f"{audited.unkept} of them were compared with no head of {audited.heads}"
             typer.echo(f"{newer}: they are newer than it")
@@ -139,6 +163,21 @@ def _tell(audited: _Audited, *, as_json: bool) -> None:
             typer.echo(f"{about}: {'; '.join(differing)}", err=True)
     if faults or wrong:
         raise typer.Exit(FAILED)
+
+
+def _tell_of_archived(audited: _Audited) -> None:
+    for head, audit in audited.streams:
+        removed = audit.removed
+        if removed is None or audit.fault is not None:
+            continue
+        said = f"its head, event {removed.position}, is what _deployment says"
+        if audited.with_archives:
+            said += "; it was read, and its chain holds"
+        elif head.position < removed.position:
+            said += f"; the head that was kept, event {head.position}, is compared with --archives"
+        else:
+            said += "; prove it with --archives"
+        typer.echo(f"{head.experiment_id}: its events lie in the archive {removed.uri}; {said}")
 
 
 def _plain(one: Recomputed) -> dict[str, object]:
@@ -173,7 +212,7 @@ def _kept(file: str) -> list[Head]:
         SettingsRefused: the file cannot be read, or holds something else.
     """
     from quota.errors import SettingsRefused
-    from quota.services.auditing import parse_heads
+    from quota.services.heads import parse_heads
 
     try:
         text = Path(file).read_text()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from multiprocessing.queues import Queue
 
     from quota.bootstrap import Services
-    from quota.services.auditing import Head
+    from quota.services.heads import Head
     from quota.services.stream_audit import AuditOrder, StreamAudit
 
 _WORTH_A_PROCESS = 20_000

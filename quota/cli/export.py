@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from quota.bootstrap import Services
     from quota.errors import QuotaError
-    from quota.services.auditing import Head
     from quota.services.exporting import Export
+    from quota.services.heads import Head
 
 _TOLD_EVERY = 1_000
 
@@ -79,6 +79,8 @@ def export(
             with _output(output) as stream:
                 written = _write(stream, found, chosen, ticking)
     _tell(found.heads, heads)
+    for experiment_id, uri in found.archived.items():
+        typer.echo(f"{experiment_id}: its events are not in the log, but in the archive {uri}", err=True)
     if output is not None:
         typer.echo(f"{counted(written, 'row')} written to {output}", err=True)
 

@@ -31,10 +31,11 @@ def rebuild(
 
     Where a stream contradicts itself, its rows stay as they are, and the others go on.
     """
-    from quota.errors import LogCorrupt, ProjectionDiverged
+    from quota.errors import LogCorrupt, ProjectionDiverged, StreamArchived
 
     differences: list[dict[str, Any]] = []
     failures: dict[str, QuotaError] = {}
+    skipped: dict[str, QuotaError] = {}
     with opened(database) as (services, _), progress(quiet=as_json) as bar:
         streams = _streams(services, experiment_ids)
         task = bar.add_task("events", total=sum(streams.values()))
@@ -53,12 +54,17 @@ def rebuild(
                     services.rebuilder.rebuild(stream_id, read)
             except (LogCorrupt, ProjectionDiverged) as error:
                 failures[stream_id] = error
-    done = [position for stream_id, position in streams.items() if stream_id not in failures]
+            except StreamArchived as error:
+                # There is nothing here to make its rows from, so they stay.
+                (failures if experiment_ids else skipped)[stream_id] = error
+    done = [position for stream_id, position in streams.items() if stream_id not in {**failures, **skipped}]
     if as_json:
         failed = [{"experiment_id": stream_id, **described(error)} for stream_id, error in failures.items()]
-        counts = {"streams": len(done), "events": sum(done), "verified": verify}
+        counts = {"streams": len(done), "events": sum(done), "verified": verify, "skipped": sorted(skipped)}
         print_json(counts | {"differences": differences, "failed": failed})
     else:
+        for reason in skipped.values():
+            typer.echo(f"skipped, and its rows left as they are: {reason}", err=True)
         _answer(done, differences, failures, verify=verify)
     if differences or failures:
         raise typer.Exit(FAILED)

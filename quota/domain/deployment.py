@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from quota.domain.archives import Archive, archives_after
 from quota.domain.events import (
+    ArchiveRestored,
     ClockAccepted,
+    EventsRemoved,
+    ExperimentArchived,
     LimitMeasure,
     LimitRemoved,
     LimitSet,
@@ -95,6 +99,8 @@ class DeploymentState:
         reserves: By scope and measure.
         pins: What is pinned by scope, by scope.
         sweeps: Those that have not finished, by id.
+        archives: By experiment and URI.
+        touched_archives: Keys of archives that changed.
         touched_sweeps: Those that changed since they were last stored, by id.
         touched_limits: Keys of limits that changed or went.
         touched_reserves: Likewise of reserves.
@@ -108,6 +114,8 @@ class DeploymentState:
     reserves: dict[tuple[str, str], Reserve] = field(default_factory=dict)
     pins: dict[str, ScopePin] = field(default_factory=dict)
     sweeps: dict[str, Sweep] = field(default_factory=dict)
+    archives: dict[tuple[str, str], Archive] = field(default_factory=dict)
+    touched_archives: set[tuple[str, str]] = field(default_factory=set)
     touched_sweeps: dict[str, Sweep] = field(default_factory=dict)
     touched_limits: set[tuple[str, str]] = field(default_factory=set)
     touched_reserves: set[tuple[str, str]] = field(default_factory=set)
@@ -225,13 +233,21 @@ def fold_deployment(state: DeploymentState, event: RecordedEvent) -> None:
             state.touched_sweeps[sweep.sweep_id] = sweep
         case SweepFinished() as finished:
             _finish_sweep(state, event.occurred_at, finished)
-        case ClockAccepted():
-            # Whoever doubts the clock looks it up in the log.
-            pass
-        case _:
-            message = f"{type(event.payload).__name__} does not belong to the deployment's stream"
+        case ExperimentArchived() | EventsRemoved() | ArchiveRestored() as told:
+            _fold_archive(state, event, told)
+        case payload if not isinstance(payload, ClockAccepted):
+            # Whoever doubts the clock looks that one up in the log.
+            message = f"{type(payload).__name__} does not belong to the deployment's stream"
             raise TypeError(message)
     state.position = event.position
+
+
+def _fold_archive(
+    state: DeploymentState, event: RecordedEvent, payload: ExperimentArchived | EventsRemoved | ArchiveRestored
+) -> None:
+    for archive in archives_after(state.archives, payload, event.occurred_at, event.actor):
+        state.archives[archive.experiment_id, archive.uri] = archive
+        state.touched_archives.add((archive.experiment_id, archive.uri))
 
 
 def _fold_kept(

@@ -15,11 +15,12 @@ from sqlalchemy.exc import IntegrityError
 from quota.domain.events import NewEvent, RecordedEvent
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.parts import parts
-from quota.errors import IdentityRefused, LogCorrupt
+from quota.errors import LogCorrupt, StreamArchived
 from quota.eventlog.advisory_locks import AdvisoryLock
 from quota.eventlog.chain import GENESIS, ChainedRow, chain_hash
 from quota.eventlog.codec import Codec, encode
 from quota.eventlog.database import NAMES_A_QUERY, Database
+from quota.eventlog.same_events import named, same, two_contents
 from quota.eventlog.tables import events, streams
 
 PAGE = 1_000
@@ -78,6 +79,7 @@ class LockedStream:
         hash: The last event's hash.
         recorded_at: When the last event was stored.
         connection: The transaction that holds the lock.
+        archive_uri: Where its events are, if they are not in the log any more.
         pending: Rows that were added and are not stored yet.
     """
 
@@ -86,6 +88,7 @@ class LockedStream:
     hash: bytes
     recorded_at: datetime | None
     connection: Connection
+    archive_uri: str | None = None
     pending: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -102,27 +105,50 @@ class EventLog:
         self._codec = codec or Codec()
 
     @contextmanager
-    def locked(self, experiment_ids: Iterable[str]) -> Iterator[dict[str, LockedStream]]:
-        """Hold the locks of streams, taken in one order by everybody, for one transaction."""
+    def locked(self, experiment_ids: Iterable[str], *, archived: bool = False) -> Iterator[dict[str, LockedStream]]:
+        """Hold the locks of streams, taken in one order by everybody, for one transaction.
+
+        Args:
+            experiment_ids: The streams.
+            archived: Whether they may be such whose events are not in the log any more.
+
+        Raises:
+            StreamArchived: the events of one of them are not.
+        """
         wanted = sorted(set(experiment_ids))
         with self._database.write() as connection:
-            found = self._heads(connection, wanted)
-            missing = [experiment_id for experiment_id in wanted if experiment_id not in found]
-            if missing:
-                self._open_streams(connection, missing)
-                found = self._heads(connection, wanted)
+            found = self._held(connection, wanted)
             if DEPLOYMENT_STREAM in found:
                 self._lock_deployment(connection, func.pg_advisory_xact_lock)
+            for stream in found.values():
+                if stream.archive_uri is not None and not archived:
+                    raise StreamArchived(stream.experiment_id, stream.archive_uri)
             yield found
+
+    def deployment_locked(self, connection: Connection) -> LockedStream:
+        """Hold the deployment stream's lock too, in a transaction that holds those of all others that it needs."""
+        stream = self._held(connection, [DEPLOYMENT_STREAM])[DEPLOYMENT_STREAM]
+        self._lock_deployment(connection, func.pg_advisory_xact_lock)
+        return stream
 
     def _lock_deployment(self, connection: Connection, lock: Callable[[int], Any]) -> None:
         if not self._database.is_sqlite:
             connection.execute(select(lock(AdvisoryLock.DEPLOYMENT)))
 
+    def _held(self, connection: Connection, wanted: Sequence[str]) -> dict[str, LockedStream]:
+        found = self._heads(connection, wanted)
+        missing = [experiment_id for experiment_id in wanted if experiment_id not in found]
+        if missing:
+            self._open_streams(connection, missing)
+            found = self._heads(connection, wanted)
+        return found
+
     def _heads(self, connection: Connection, wanted: Sequence[str]) -> dict[str, LockedStream]:
         rows = connection.execute(_HELD_HEADS, {"names": wanted})
         return {
-            row.experiment_id: LockedStream(row.experiment_id, row.position, row.hash, row.recorded_at, connection)
+            row.experiment_id: LockedStream(
+                row.experiment_id, row.position, row.hash, row.recorded_at, connection, row.archive_uri
+            )
             for row in rows
         }
 
@@ -148,13 +174,13 @@ class EventLog:
         by_id: dict[str, Prepared] = {}
         for prepared in batch:
             earlier = by_id.setdefault(prepared.event.event_id, prepared)
-            if not _same(earlier.event, earlier.data, prepared.event, prepared.data):
-                raise _two_contents(prepared.event.event_id, _named(prepared.event, names))
+            if not same(earlier.event, earlier.data, prepared.event, prepared.data):
+                raise two_contents(prepared.event.event_id, named(prepared.event, names))
         receipts: dict[str, Receipt] = {}
         for some in parts(list(by_id), NAMES_A_QUERY):
             for row in connection.execute(select(events).where(events.c.event_id.in_(some))):
                 new = by_id[row.event_id]
-                recorded = self._recorded(row)
+                recorded = self.recorded(row)
                 stored = NewEvent(
                     event_id=recorded.event_id,
                     experiment_id=recorded.experiment_id,
@@ -162,8 +188,8 @@ class EventLog:
                     actor=recorded.actor,
                     payload=recorded.payload,
                 )
-                if not _same(stored, encode(stored.payload), new.event, new.data):
-                    raise _two_contents(new.event.event_id, _named(new.event, names))
+                if not same(stored, encode(stored.payload), new.event, new.data):
+                    raise two_contents(new.event.event_id, named(new.event, names))
                 receipts[row.event_id] = Receipt(row.event_id, row.experiment_id, row.position, stored_before=True)
         return receipts
 
@@ -213,7 +239,7 @@ class EventLog:
         except IntegrityError as error:
             for row in stream.pending:
                 if row["event_id"] in str(error.orig):
-                    raise _two_contents(row["event_id"], f"event {row['event_id']} ({row['type']})") from error
+                    raise two_contents(row["event_id"], f"event {row['event_id']} ({row['type']})") from error
             raise
         stream.connection.execute(
             _MOVE_HEAD,
@@ -231,7 +257,7 @@ class EventLog:
     ) -> Iterator[RecordedEvent]:
         """Yield a stream's events in order, from position `after` (excluded) to `until` (included)."""
         for row in self.rows(connection, experiment_id, after=after, until=until):
-            yield self._recorded(row)
+            yield self.recorded(row)
 
     def last_of_trial(
         self, connection: Connection, experiment_id: str, trial_id: str, type_name: str
@@ -241,7 +267,7 @@ class EventLog:
             events.c.experiment_id == experiment_id, events.c.trial_id == trial_id, events.c.type == type_name
         )
         for row in connection.execute(query.order_by(events.c.position.desc()).limit(PAGE)):
-            yield self._recorded(row)
+            yield self.recorded(row)
 
     def of_trials(
         self, connection: Connection, experiment_id: str, trial_ids: Sequence[str], types: Collection[str]
@@ -254,18 +280,18 @@ class EventLog:
                 events.c.type.in_(types),
             )
             for row in connection.execute(query.order_by(events.c.position)):
-                yield self._recorded(row)
+                yield self.recorded(row)
 
     def of_no_trial(self, connection: Connection, experiment_id: str) -> Iterator[RecordedEvent]:
         """Yield a stream's events that are about no trial, in order."""
         query = select(events).where(events.c.experiment_id == experiment_id, events.c.trial_id.is_(None))
         for row in connection.execute(query.order_by(events.c.position)):
-            yield self._recorded(row)
+            yield self.recorded(row)
 
     def of_type(self, connection: Connection, experiment_id: str, type_name: str) -> Iterator[RecordedEvent]:
         """Yield a stream's events of one type, in order."""
         for row in self.rows(connection, experiment_id, type_name=type_name):
-            yield self._recorded(row)
+            yield self.recorded(row)
 
     def rows(
         self,
@@ -331,13 +357,18 @@ class EventLog:
         """Return a stream's last event of one type; None where it has none. Reads the stream backwards until then."""
         query = select(events).where(events.c.experiment_id == experiment_id, events.c.type == type_name)
         row = connection.execute(query.order_by(events.c.position.desc()).limit(1)).first()
-        return None if row is None else self._recorded(row)
+        return None if row is None else self.recorded(row)
 
     def position(self, connection: Connection, experiment_id: str) -> int:
         """Return the position of a stream's last event; 0 where there is none."""
         return self.head(connection, experiment_id)[0]
 
-    def _recorded(self, row: Row[Any]) -> RecordedEvent:
+    def recorded(self, row: Any) -> RecordedEvent:  # noqa: ANN401 - a row of the database, or one of an archive
+        """Return the event that a row of the log holds.
+
+        Raises:
+            LogCorrupt: its data cannot be read.
+        """
         try:
             payload = self._codec.decode(row.type, row.schema_version, row.data)
         except LogCorrupt as error:
@@ -351,22 +382,3 @@ class EventLog:
             actor=row.actor,
             payload=payload,
         )
-
-
-def _same(one: NewEvent, one_data: str, other: NewEvent, other_data: str) -> bool:
-    """Tell whether two events with one id say the same. Who sends it may differ: another host may retry."""
-    return (
-        one.experiment_id == other.experiment_id
-        and one.payload.TYPE == other.payload.TYPE
-        and one.occurred_at == other.occurred_at
-        and one_data == other_data
-    )
-
-
-def _named(new: NewEvent, names: Mapping[str, str]) -> str:
-    return names.get(new.event_id, f"event {new.event_id} ({new.payload.TYPE})")
-
-
-def _two_contents(event_id: str, name: str) -> IdentityRefused:
-    reason = "this id stands for another event already; give each event an id of its own"
-    return IdentityRefused(name, "event_id", event_id, reason)

@@ -62,8 +62,10 @@ streams = Table(
     Column("position", BigInteger, nullable=False),
     Column("hash", LargeBinary(32), nullable=False),
     Column("recorded_at", Instant),
+    Column("archive_uri", Text),
 )
-"""The heads of the streams. Whoever appends holds its stream's row."""
+"""The heads of the streams. Whoever appends holds its stream's row. `archive_uri` says where the events are that were
+taken out of the log once they were archived; it is NULL of all other streams."""
 
 checkpoint_locations = Table(
     "checkpoint_locations",
@@ -115,7 +117,10 @@ IMMUTABLE = "events are never changed: the log is append-only"
 
 SQLITE_TRIGGERS = {
     "events_reject_update": "BEFORE UPDATE ON events",
-    "events_reject_delete": "BEFORE DELETE ON events",
+    "events_reject_delete": (
+        "BEFORE DELETE ON events WHEN NOT EXISTS (SELECT 1 FROM streams"
+        " WHERE experiment_id = OLD.experiment_id AND archive_uri IS NOT NULL)"
+    ),
     # INSERT OR REPLACE deletes what is in its way without asking a delete trigger.
     "events_reject_replace": (
         "BEFORE INSERT ON events WHEN EXISTS (SELECT 1 FROM events WHERE event_id = NEW.event_id"
@@ -138,9 +143,16 @@ POSTGRESQL_TRIGGERS = {
     "events_reject_truncate": "BEFORE TRUNCATE ON events FOR EACH STATEMENT",
 }
 
-_REJECT = (
-    "CREATE FUNCTION reject_event_change() RETURNS trigger LANGUAGE plpgsql AS"
-    f" $$ BEGIN RAISE EXCEPTION '{IMMUTABLE}'; END $$"
+# The table is named with its schema, or a temporary one of its name would be asked.
+_REJECT = " ".join(
+    (
+        "CREATE FUNCTION reject_event_change() RETURNS trigger LANGUAGE plpgsql AS",
+        "$$ DECLARE is_archived boolean; BEGIN",
+        "IF TG_OP = 'DELETE' THEN EXECUTE format(",
+        "'SELECT EXISTS (SELECT 1 FROM %I.streams WHERE experiment_id = $1 AND archive_uri IS NOT NULL)',",
+        "TG_TABLE_SCHEMA) INTO is_archived USING OLD.experiment_id; IF is_archived THEN RETURN OLD; END IF; END IF;",
+        f"RAISE EXCEPTION '{IMMUTABLE}'; END $$",
+    )
 )
 _POSTGRESQL_DDL = [
     _REJECT,
@@ -152,7 +164,7 @@ _POSTGRESQL_DDL = [
     *(f"ALTER TABLE events ENABLE ALWAYS TRIGGER {name}" for name in POSTGRESQL_TRIGGERS),
 ]
 for _statement in _POSTGRESQL_DDL:
-    event.listen(events, "after_create", DDL(_statement).execute_if(dialect="postgresql"))
+    event.listen(events, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect="postgresql"))
 event.listen(
     events,
     "after_drop",

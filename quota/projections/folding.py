@@ -13,7 +13,7 @@ from quota.domain.experiment import ExperimentState
 from quota.domain.fold import fold_experiment
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import LogCorrupt, ProjectionDiverged
-from quota.eventlog.log import EventLog
+from quota.eventlog.reading import EventSource
 
 State = ExperimentState | DeploymentState
 
@@ -33,7 +33,9 @@ def nothing(_: int) -> None:
     """Tell nobody."""
 
 
-def fold_until(log: EventLog, connection: Connection, state: State, until: int, progress: Progress = nothing) -> None:
+def fold_until(
+    log: EventSource, connection: Connection, state: State, until: int, progress: Progress = nothing
+) -> None:
     """Take what a stream holds after a state's position into the state.
 
     Args:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     union_all,
 )
 
+from quota.domain.archives import Archive
 from quota.domain.deployment import DeploymentState, Store, Sweep
 from quota.domain.events import EvictionDecided, PolicyParameters, RecordedEvent
 from quota.domain.experiment import (
@@ -47,6 +48,7 @@ from quota.projections.tables import (
     HAS_CHECKPOINT,
     IS_LIVE,
     IS_OPEN,
+    archives,
     checkpoints,
     decisions,
     estimators,
@@ -247,6 +249,8 @@ def load_deployment(connection: Connection) -> DeploymentState:
         state.reserves[reserve.scope, reserve.measure] = reserve
     for row in connection.execute(select(scope_pins)).mappings():
         state.pins[row["scope"]] = ScopePin(**row)
+    for row in connection.execute(select(archives)).mappings():
+        state.archives[row["experiment_id"], row["uri"]] = Archive(**row)
     for row in connection.execute(select(sweeps).where(sweeps.c.finished_at.is_(None))).mappings():
         values: dict[str, Any] = dict(row)
         del values["policy"]

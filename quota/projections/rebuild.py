@@ -13,6 +13,7 @@ from quota.domain.deployment import DeploymentState
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.ranking import NOBODY
+from quota.eventlog.archived import require_events
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.folding import Progress, State, fold_until, rows_ahead, rows_read
@@ -57,8 +58,10 @@ class Rebuilder:
 
         Raises:
             LogCorrupt: the stream contradicts itself; the rows are as they were.
+            StreamArchived: its events lie in an archive; likewise.
         """
         with self._database.read() as connection:
+            require_events(connection, stream_id)
             state = self._folded(connection, stream_id, self._log.position(connection, stream_id), progress)
         with self._log.locked([stream_id]) as streams:
             stream = streams[stream_id]
@@ -77,8 +80,10 @@ class Rebuilder:
         Raises:
             LogCorrupt: the stream contradicts itself.
             ProjectionDiverged: the rows reflect more than the stream holds.
+            StreamArchived: its events lie in an archive.
         """
         with self._database.read() as connection:
+            require_events(connection, stream_id)
             position, until = projected_position(connection, stream_id), self._log.position(connection, stream_id)
             if position > until:
                 raise rows_ahead(stream_id, position, until)
@@ -122,7 +127,7 @@ def _differences(
         return tuple(row[name] for name in keys)
 
     query = select(table)
-    if "experiment_id" in table.c:
+    if table in EXPERIMENT_TABLES:
         query = query.where(table.c.experiment_id == stream_id)
     expected = {key_of(row): row for row in rebuilt}
     for stored in (dict(zip(table.c.keys(), values, strict=True)) for values in connection.execute(query)):

@@ -16,6 +16,7 @@ from quota.domain.experiment import Decision, ExperimentState
 from quota.domain.rung_entry import RungEntry
 from quota.eventlog.codec import encode_plain
 from quota.projections.tables import (
+    archives,
     checkpoints,
     decisions,
     estimators,
@@ -143,6 +144,7 @@ def touched_deployment_rows(state: DeploymentState) -> Mapping[Table, list[RowVa
         limits: [_record(state.limits[key]) for key in state.touched_limits if key in state.limits],
         reserves: [_record(state.reserves[key]) for key in state.touched_reserves if key in state.reserves],
         scope_pins: [_record(state.pins[scope]) for scope in state.touched_pins if scope in state.pins],
+        archives: [_record(state.archives[key]) for key in state.touched_archives],
         sweeps: [
             _record(sweep)
             | {

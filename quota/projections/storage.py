@@ -79,7 +79,7 @@ def store_deployment(connection: Connection, state: DeploymentState) -> None:
         connection.execute(delete(scope_pins).where(scope_pins.c.scope == scope))
     _write(connection, touched_deployment_rows(state), DEPLOYMENT_STREAM, state.position)
     state.touched_stores, state.touched_limits, state.touched_sweeps = set(), set(), {}
-    state.touched_reserves, state.touched_pins = set(), set()
+    state.touched_reserves, state.touched_pins, state.touched_archives = set(), set(), set()
 
 
 def projected_position(connection: Connection, stream: str) -> int:

@@ -296,6 +296,19 @@ scope_pins = Table(
     Column("actor", Text, nullable=False),
 )
 
+archives = Table(
+    "archives",
+    metadata,
+    _stream_key(),
+    Column("uri", BytewiseText, primary_key=True),
+    Column("position", BigInteger, nullable=False),
+    Column("head_hash", Text, nullable=False),
+    Column("manifest_sha256", Text, nullable=False),
+    Column("archived_at", Instant, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("removed_at", Instant),
+)
+
 sweeps = Table(
     "sweeps",
     metadata,
@@ -338,5 +351,5 @@ EXPERIMENT_TABLES = (
 )
 """Those whose rows belong to one experiment each, and are what its stream adds up to."""
 
-DEPLOYMENT_TABLES = (stores, limits, reserves, scope_pins, sweeps)
+DEPLOYMENT_TABLES = (stores, limits, reserves, scope_pins, sweeps, archives)
 """Those that the stream `_deployment` adds up to."""

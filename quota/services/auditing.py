@@ -2,83 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from quota.domain.identifiers import storage_problem
+from quota.domain.identifiers import DEPLOYMENT_STREAM
+from quota.eventlog.archived import archived_streams
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.eventlog.tables import events, streams
 from quota.eventlog.verifying import Fault, Link, first_fault
+from quota.services.heads import Head
+from quota.services.removed_streams import RemovedStream, removed_streams
 from quota.services.wire_lines import wire_lines
-
-_DIGEST = re.compile("[0-9a-f]{64}")
-_LAST_POSITION = 2**63 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The end of a stream's chain. Kept elsewhere, it proves that the stream was not rewritten.
-
-    Attributes:
-        experiment_id: The stream.
-        position: Position of its last event.
-        hash: That event's hash, in hexadecimal.
-    """
-
-    experiment_id: str
-    position: int
-    hash: str
-
-    @property
-    def line(self) -> str:
-        """The head as a line of text, which `parse_heads` reads."""
-        return f"{self.hash}  {self.position}  {self.experiment_id}"
-
-
-def parse_heads(text: str) -> list[Head]:
-    """Read heads that were kept: as lines, or as a JSON array.
-
-    Raises:
-        ValueError: the text holds something else; the message says where.
-    """
-    if text.lstrip().startswith("["):
-        try:
-            entries = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            message = f"it is no JSON: {error}"
-            raise ValueError(message) from error
-        return [_head_from(entry, f"entry {number}") for number, entry in enumerate(entries, start=1)]
-    found = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        digest, _, rest = line.partition("  ")
-        position, _, stream = rest.partition("  ")
-        entry = {"experiment_id": stream, "position": _number(position), "hash": digest}
-        found.append(_head_from(entry, f"line {number}"))
-    return found
-
-
-def _head_from(entry: object, where: str) -> Head:
-    fields = entry if isinstance(entry, dict) else {}
-    stream, position, digest = fields.get("experiment_id"), fields.get("position"), fields.get("hash")
-    if not isinstance(stream, str) or not stream or storage_problem(stream) is not None:
-        problem = "it names no stream"
-    elif isinstance(position, bool) or not isinstance(position, int) or not 0 < position <= _LAST_POSITION:
-        problem = "it has no position, a number from 1"
-    elif not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None:
-        problem = "it has no hash, 64 hexadecimal digits"
-    else:
-        return Head(stream, position, digest)
-    message = f"{where}: {problem}"
-    raise ValueError(message)
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(_LAST_POSITION)) else None
 
 
 class Auditor:
@@ -91,14 +27,14 @@ class Auditor:
 
     def __init__(self, database: Database, log: EventLog) -> None:
         self._database = database
-        self._log = log
+        self.log = log
 
     def heads(self) -> list[Head]:
         """Return the heads of all streams, by id."""
         with self._database.read() as connection:
             return [
                 Head(experiment_id, position, digest.hex())
-                for experiment_id, position, digest in self._log.heads(connection)
+                for experiment_id, position, digest in self.log.heads(connection)
                 if position
             ]
 
@@ -121,9 +57,42 @@ class Auditor:
         """
         until = Link(head.position, bytes.fromhex(head.hash))
         with self._database.read() as connection:
-            return first_fault(self._log, connection, head.experiment_id, after=Link(), until=until, progress=progress)
+            uri = archived_streams(connection).get(head.experiment_id)
+            if uri is not None:
+                reason = f"its head says that its events lie in {uri}, and {DEPLOYMENT_STREAM} says no such thing"
+                return Fault(head.experiment_id, 1, reason)
+            return first_fault(self.log, connection, head.experiment_id, after=Link(), until=until, progress=progress)
+
+    def removed(self) -> dict[str, RemovedStream]:
+        """Return the streams whose events are in archives alone, as the deployment's own stream says, by id."""
+        with self._database.read() as connection:
+            return removed_streams(self.log, connection)
+
+    def fault_of_removed(self, head: Head, removed: RemovedStream) -> Fault | None:
+        """Compare the head of a stream without events with what the deployment's stream says of it.
+
+        Args:
+            head: The stream's, or an earlier one that was kept elsewhere.
+            removed: What the deployment's stream says.
+        """
+        with self._database.read() as connection:
+            position, digest = self.log.head(connection, head.experiment_id)
+            uri = archived_streams(connection).get(head.experiment_id)
+            first = next(self.log.rows(connection, head.experiment_id, until=removed.position), None)
+        told = (removed.position, removed.head_hash)
+        if first is not None:
+            reason = f"the event is in the log, though {DEPLOYMENT_STREAM} says that all of them were removed"
+            return Fault(head.experiment_id, first.position, reason)
+        is_own = head.position == removed.position
+        if (position, digest.hex()) != told or head.position > removed.position or (is_own and head.hash != told[1]):
+            reason = f"its head is not the one that {DEPLOYMENT_STREAM} says it was archived with, event {told[0]}"
+            return Fault(head.experiment_id, min(head.position, removed.position), reason)
+        if uri != removed.uri:
+            reason = f"its head says that its events lie in {uri}, and {DEPLOYMENT_STREAM} says in {removed.uri}"
+            return Fault(head.experiment_id, removed.position, reason)
+        return None
 
     def export(self, experiment_id: str) -> Iterator[str]:
         """Yield a stream's events in the wire form, one JSON object a line."""
         with self._database.read() as connection:
-            yield from wire_lines(self._log, connection, experiment_id)
+            yield from wire_lines(self.log, connection, experiment_id)

@@ -16,6 +16,7 @@ from quota.domain.policies import Candidate
 from quota.domain.recomputation import LoggedDecision, Mismatch, recompute, scored
 from quota.domain.rung import Rung
 from quota.errors import LogCorrupt
+from quota.eventlog.archived import require_events
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.folding import fold_until
@@ -95,6 +96,7 @@ class Explainer:
         Raises:
             NotFound: there is none of that id.
             LogCorrupt: its stream contradicts itself.
+            StreamArchived: its stream's events lie in an archive.
         """
         with self._database.read() as connection:
             event, decided = self._event(connection, decision_id)
@@ -120,6 +122,7 @@ class Explainer:
 
     def _event(self, connection: Connection, decision_id: str) -> tuple[RecordedEvent, EvictionDecided]:
         row = decision_row(connection, decision_id)
+        require_events(connection, row.experiment_id)
         position = row.decided_position
         found = list(self._log.read(connection, row.experiment_id, after=position - 1, until=position))
         if len(found) != 1 or not isinstance(found[0].payload, EvictionDecided):

@@ -12,12 +12,13 @@ from sqlalchemy import Connection, Select, TableClause, select
 
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.errors import SettingsRefused
+from quota.eventlog.archived import archived_streams
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.eventlog.tables import events
 from quota.projections.view_tables import VIEWS, order_of
-from quota.services.auditing import Head
 from quota.services.export_formats import Columns, Rows
+from quota.services.heads import Head
 from quota.services.wire_lines import wire_lines
 
 EVENTS = "events"
@@ -43,12 +44,14 @@ class Export:
         rows: The rows, read page by page, once.
         lines: The same in the wire form, of events; none of a view.
         heads: Ends of the chains of the streams whose events these are; none of a view.
+        archived: Where the events are of those streams that have none in the log, by id.
     """
 
     columns: Columns
     rows: Rows
     lines: Iterator[str]
     heads: Sequence[Head]
+    archived: Mapping[str, str]
 
 
 class Exporter:
@@ -75,17 +78,22 @@ class Exporter:
             SettingsRefused: the view's rows belong to no experiment, and some are named.
         """
         with self._database.read() as connection:
-            if what == EVENTS:
-                heads = [Head(name, at, digest.hex()) for name, at, digest in self._log.heads(connection) if at]
-                wanted = [head for head in heads if not streams or head.experiment_id in streams]
-                names = [head.experiment_id for head in wanted]
-                rows = (_OWN_VALUES(row) for name in names for row in self._log.rows(connection, name))
-                lines = (line for name in names for line in wire_lines(self._log, connection, name))
-                yield Export(_OWN_COLUMNS, rows, lines, wanted)
-            else:
-                view = VIEWS[NICKNAMES.get(what, what)]
-                query = _query(view, streams, connection.dialect.name)
-                yield Export(tuple(view.c), _paged(connection, query), iter(()), ())
+            yield export_from(self._log, connection, what, streams)
+
+
+def export_from(log: EventLog, connection: Connection, what: str, streams: Sequence[str]) -> Export:
+    """Hand out what a connection's snapshot has. Raises what `Exporter.exported` does."""
+    if what != EVENTS:
+        view = VIEWS[NICKNAMES.get(what, what)]
+        query = _query(view, streams, connection.dialect.name)
+        return Export(tuple(view.c), _paged(connection, query), iter(()), (), {})
+    heads = [Head(name, at, digest.hex()) for name, at, digest in log.heads(connection) if at]
+    wanted = [head for head in heads if not streams or head.experiment_id in streams]
+    names = [head.experiment_id for head in wanted]
+    rows = (_OWN_VALUES(row) for name in names for row in log.rows(connection, name))
+    lines = (line for name in names for line in wire_lines(log, connection, name))
+    archived = {name: uri for name, uri in archived_streams(connection).items() if name in names}
+    return Export(_OWN_COLUMNS, rows, lines, wanted, archived)
 
 
 def _query(view: TableClause, streams: Sequence[str], dialect: str) -> Select[Any]:

@@ -14,7 +14,7 @@ from quota.domain.experiment import Checkpoint
 from quota.domain.identifiers import ORPHANS_STREAM, event_id_problem
 from quota.domain.locations import parse_location
 from quota.domain.parts import parts
-from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, StoreError
+from quota.errors import LogCorrupt, PathRefused, ProjectionDiverged, StoreError, StreamArchived
 from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.eventlog.locations import overlapping_locations
 from quota.ports import CheckpointStore, DistantStore
@@ -113,7 +113,7 @@ class Healer:
                     if checkpoint.state == "stored" or owner == owners[-1]:
                         self._heal(locked, root, ended, owner)
                         return
-            except (LogCorrupt, ProjectionDiverged) as error:
+            except (LogCorrupt, ProjectionDiverged, StreamArchived) as error:
                 logger.warning("what is kept of checkpoint %s is left alone: %s", owner.uri, error)
                 return
 

@@ -13,6 +13,7 @@ from quota.domain.experiment import ExperimentState, Touched
 from quota.domain.recomputation import LoggedDecision, Mismatch, by_state, recompute
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
+from quota.eventlog.reading import EventSource
 from quota.projections.folding import fold_until
 
 _ALWAYS = (None, None)
@@ -57,6 +58,7 @@ class Recomputer:
         experiment_id: str,
         progress: Callable[[int], None],
         period: tuple[datetime | None, datetime | None] = _ALWAYS,
+        source: EventSource | None = None,
     ) -> Iterator[Recomputed]:
         """Recompute an experiment's decisions.
 
@@ -64,14 +66,16 @@ class Recomputer:
             experiment_id: The experiment.
             progress: Is told how many more events have been read.
             period: From when on, and until when (excluded), by the recorded time of the decisions.
+            source: What has the events, where it is not the log.
 
         Raises:
             LogCorrupt: the stream contradicts itself.
         """
+        log = source or self._log
         with self._database.read() as connection:
             state = ExperimentState(experiment_id)
-            for position, decisions in by_state(self._decisions(connection, experiment_id, period)).items():
-                fold_until(self._log, connection, state, position, progress)
+            for position, decisions in by_state(_decisions(log, connection, experiment_id, period)).items():
+                fold_until(log, connection, state, position, progress)
                 for one, mismatches in recompute(state, decisions):
                     yield Recomputed(
                         experiment_id=experiment_id,
@@ -81,14 +85,15 @@ class Recomputer:
                     )
                 # What has changed is stored nowhere.
                 state.touched = Touched()
-            progress(self._log.position(connection, experiment_id) - state.position)
+            progress(log.position(connection, experiment_id) - state.position)
 
-    def _decisions(
-        self, connection: Connection, experiment_id: str, period: tuple[datetime | None, datetime | None]
-    ) -> Iterator[LoggedDecision]:
-        since, until = period
-        for event in self._log.of_type(connection, experiment_id, EvictionDecided.TYPE):
-            is_within = (since is None or event.recorded_at >= since) and (until is None or event.recorded_at < until)
-            one = LoggedDecision.of(event) if is_within else None
-            if one is not None:
-                yield one
+
+def _decisions(
+    log: EventSource, connection: Connection, experiment_id: str, period: tuple[datetime | None, datetime | None]
+) -> Iterator[LoggedDecision]:
+    since, until = period
+    for event in log.of_type(connection, experiment_id, EvictionDecided.TYPE):
+        is_within = (since is None or event.recorded_at >= since) and (until is None or event.recorded_at < until)
+        one = LoggedDecision.of(event) if is_within else None
+        if one is not None:
+            yield one

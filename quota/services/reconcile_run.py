@@ -16,7 +16,7 @@ from quota.domain.locations import Location, location_problem, parse_location
 from quota.domain.manifest import LARGEST_BYTES, Manifest
 from quota.domain.parts import parts
 from quota.domain.reconciliation import Comparison, Expected, Orphan, StoredItem
-from quota.errors import CheckpointGone, LogCorrupt, PathRefused, ProjectionDiverged, StoreError
+from quota.errors import CheckpointGone, LogCorrupt, PathRefused, ProjectionDiverged, StoreError, StreamArchived
 from quota.eventlog.database import NAMES_A_QUERY, Database
 from quota.eventlog.locations import lies_below, overlapping_locations
 from quota.ports import BeholdingStore, CheckpointStore
@@ -114,11 +114,18 @@ class ReconcileRun:
             certain = [(one, finding) for one, finding in looked_at if finding is not None]
             findings = [finding for _, finding in certain]
             if self.order.record and certain:
-                with self.projector.locked([experiment_id]) as locked:
-                    findings = [self._recorded(locked[experiment_id], one, finding) for one, finding in certain]
-                    self.projector.store(locked[experiment_id])
+                findings = self._record(experiment_id, certain)
             for finding in findings:
                 self.watcher.found(finding)
+
+    def _record(self, experiment_id: str, certain: Sequence[tuple[Expected, Finding]]) -> list[Finding]:
+        try:
+            with self.projector.locked([experiment_id]) as locked:
+                findings = [self._recorded(locked[experiment_id], one, finding) for one, finding in certain]
+                self.projector.store(locked[experiment_id])
+        except StreamArchived as error:
+            return [replace(finding, note=str(error)) for _, finding in certain]
+        return findings
 
     def _look_again(self, one: Expected, store: CheckpointStore) -> Finding | None:
         finding = Finding(

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 from quota.domain.deployment import DeploymentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM, ORPHANS_STREAM
-from quota.errors import LogCorrupt, ProjectionDiverged
+from quota.errors import LogCorrupt, ProjectionDiverged, StreamArchived
+from quota.eventlog.archived import archived_streams
 from quota.eventlog.database import Database
 from quota.eventlog.leases import Leases
 from quota.projections.catching_up import CatchUp
@@ -96,7 +97,7 @@ class Sweeper:
             LeaseLost: this process took too long, and another one has taken over.
         """
         with self.running(order, progress, should_stop) as run:
-            return self._swept(run, experiment_ids)
+            return self._swept(run, self._in_log(experiment_ids))
 
     def apply(
         self,
@@ -151,7 +152,7 @@ class Sweeper:
     ) -> SweepReport:
         """Delete for good what is due in the trash, and nothing else. Raises what `sweep` does."""
         with self.running(order, None, should_stop) as run:
-            _for_each(experiment_ids, run, run.purge_due)
+            _for_each(self._in_log(experiment_ids), run, run.purge_due)
             run.finish()
             return run.report
 
@@ -178,7 +179,13 @@ class Sweeper:
     def _every_experiment(self) -> list[str]:
         with self._database.read() as connection:
             heads = self._appender.log.heads(connection)
-        return [stream for stream, position, _ in heads if position and stream != DEPLOYMENT_STREAM]
+        return self._in_log([stream for stream, position, _ in heads if position and stream != DEPLOYMENT_STREAM])
+
+    def _in_log(self, experiment_ids: Sequence[str]) -> list[str]:
+        """Leave out what holds nothing, and whose events lie in an archive."""
+        with self._database.read() as connection:
+            archived = archived_streams(connection)
+        return [one for one in experiment_ids if one not in archived]
 
     def _deployment(self) -> DeploymentState:
         with self._database.read() as connection:
@@ -263,5 +270,8 @@ def _for_each(experiment_ids: Sequence[str], run: SweepRun, work: Callable[[str]
             return
         try:
             work(experiment_id)
+        except StreamArchived:
+            # Its events were removed meanwhile, so it holds nothing.
+            continue
         except (LogCorrupt, ProjectionDiverged) as error:
             run.distrust(experiment_id, error)

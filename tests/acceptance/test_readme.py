@@ -100,7 +100,7 @@ def test_errors_that_it_names_are_there_and_all_are_named() -> None:
 
 def test_commands_that_it_names_are_there() -> None:
     docs = README.parent / "docs"
-    pages = [README, *(docs / f"{name}.md" for name in ("operations", "limits", "exporting"))]
+    pages = [README, *(docs / f"{name}.md" for name in ("operations", "limits", "exporting", "archiving"))]
     text = "".join(page.read_text() for page in pages)
     app = get_command(cli)
     assert isinstance(app, TyperGroup)

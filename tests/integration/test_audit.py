@@ -8,7 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from bad_input import event, experiment, send
-from quota.services.auditing import Fault, Head
+from quota.eventlog.verifying import Fault
+from quota.services.heads import Head
 from support import rehash, tamper
 
 if TYPE_CHECKING:

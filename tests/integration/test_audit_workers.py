@@ -20,7 +20,7 @@ from sweeps import sweeps_over
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from quota.services.auditing import Head
+    from quota.services.heads import Head
 
 
 def killed(_head: Head, _order: AuditOrder) -> StreamAudit:

@@ -1,3 +1,15 @@
+CREATE TABLE archives (
+    experiment_id TEXT COLLATE "C" NOT NULL,
+    uri TEXT COLLATE "C" NOT NULL,
+    position BIGINT NOT NULL,
+    head_hash TEXT NOT NULL,
+    manifest_sha256 TEXT NOT NULL,
+    archived_at TIMESTAMP WITH TIME ZONE NOT NULL,
+    actor TEXT NOT NULL,
+    removed_at TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_archives PRIMARY KEY (experiment_id, uri)
+)
+--
 CREATE TABLE checkpoint_locations (
     location TEXT COLLATE "C" NOT NULL,
     experiment_id TEXT COLLATE "C" NOT NULL,
@@ -118,7 +130,7 @@ CREATE TABLE events (
 --
 CREATE INDEX ix_events_experiment_id_trial_id_position ON events (experiment_id, trial_id, position)
 --
-CREATE FUNCTION reject_event_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'events are never changed: the log is append-only'; END $$
+CREATE FUNCTION reject_event_change() RETURNS trigger LANGUAGE plpgsql AS $$ DECLARE is_archived boolean; BEGIN IF TG_OP = 'DELETE' THEN EXECUTE format( 'SELECT EXISTS (SELECT 1 FROM %I.streams WHERE experiment_id = $1 AND archive_uri IS NOT NULL)', TG_TABLE_SCHEMA) INTO is_archived USING OLD.experiment_id; IF is_archived THEN RETURN OLD; END IF; END IF; RAISE EXCEPTION 'events are never changed: the log is append-only'; END $$
 --
 CREATE TRIGGER events_reject_change BEFORE UPDATE OR DELETE ON events FOR EACH ROW EXECUTE FUNCTION reject_event_change()
 --
@@ -274,6 +286,7 @@ CREATE TABLE streams (
     position BIGINT NOT NULL,
     hash BYTEA NOT NULL,
     recorded_at TIMESTAMP WITH TIME ZONE,
+    archive_uri TEXT,
     CONSTRAINT pk_streams PRIMARY KEY (experiment_id)
 )
 --

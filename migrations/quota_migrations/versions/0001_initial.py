@@ -29,6 +29,7 @@ _VIEWS = (
     "sweep_history",
 )
 _TABLES = (
+    "archives",
     "checkpoint_locations",
     "checkpoints",
     "clock_readings",

@@ -1,3 +1,15 @@
+CREATE TABLE archives (
+    experiment_id TEXT NOT NULL,
+    uri TEXT NOT NULL,
+    position BIGINT NOT NULL,
+    head_hash TEXT NOT NULL,
+    manifest_sha256 TEXT NOT NULL,
+    archived_at VARCHAR(27) NOT NULL,
+    actor TEXT NOT NULL,
+    removed_at VARCHAR(27),
+    CONSTRAINT pk_archives PRIMARY KEY (experiment_id, uri)
+)
+--
 CREATE TABLE checkpoint_locations (
     location TEXT NOT NULL,
     experiment_id TEXT NOT NULL,
@@ -120,7 +132,7 @@ CREATE INDEX ix_events_experiment_id_trial_id_position ON events (experiment_id,
 --
 CREATE TRIGGER events_reject_update BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are never changed: the log is append-only'); END
 --
-CREATE TRIGGER events_reject_delete BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are never changed: the log is append-only'); END
+CREATE TRIGGER events_reject_delete BEFORE DELETE ON events WHEN NOT EXISTS (SELECT 1 FROM streams WHERE experiment_id = OLD.experiment_id AND archive_uri IS NOT NULL) BEGIN SELECT RAISE(ABORT, 'events are never changed: the log is append-only'); END
 --
 CREATE TRIGGER events_reject_replace BEFORE INSERT ON events WHEN EXISTS (SELECT 1 FROM events WHERE event_id = NEW.event_id OR (experiment_id = NEW.experiment_id AND position = NEW.position) OR global_position = NEW.global_position) BEGIN SELECT RAISE(ABORT, 'events are never changed: the log is append-only'); END
 --
@@ -270,6 +282,7 @@ CREATE TABLE streams (
     position BIGINT NOT NULL,
     hash BLOB NOT NULL,
     recorded_at VARCHAR(27),
+    archive_uri TEXT,
     CONSTRAINT pk_streams PRIMARY KEY (experiment_id)
 )
 --

@@ -3,6 +3,7 @@
 An event's class holds its `data`; `NewEvent` and `RecordedEvent` are the envelopes around it.
 """
 
+from quota.domain.events.archiving import ArchiveRestored, EventsRemoved, ExperimentArchived
 from quota.domain.events.base import (
     Count,
     Event,
@@ -98,6 +99,9 @@ _DEPLOYMENT_CLASSES: tuple[type[Event], ...] = (
     SweepStarted,
     SweepFinished,
     ClockAccepted,
+    ExperimentArchived,
+    EventsRemoved,
+    ArchiveRestored,
 )
 
 RECORDER_EVENTS = {cls.TYPE: cls for cls in _RECORDER_CLASSES}
@@ -113,6 +117,7 @@ __all__ = [
     "DEPLOYMENT_EVENTS",
     "EVENT_TYPES",
     "RECORDER_EVENTS",
+    "ArchiveRestored",
     "CancelReason",
     "CheckpointAdopted",
     "CheckpointFound",
@@ -126,10 +131,12 @@ __all__ = [
     "ClockAccepted",
     "Count",
     "Event",
+    "EventsRemoved",
     "EvictionCancelled",
     "EvictionDecided",
     "EvictionFailed",
     "EvictionReason",
+    "ExperimentArchived",
     "ExperimentFinished",
     "ExperimentRegistered",
     "LimitMeasure",
