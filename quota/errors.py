@@ -101,6 +101,10 @@ class DatabaseUnavailable(QuotaError):
     """The database cannot be opened, or did not answer."""
 
 
+class NotPermitted(DatabaseUnavailable):
+    """The database does not let this user do that."""
+
+
 class SchemaMismatch(QuotaError):
     """The database's schema is not the one that this version of the software works with."""
 

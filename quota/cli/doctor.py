@@ -41,11 +41,12 @@ _LONG_AGO = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class _Check:
-    """Something that was looked at."""
+    """Something that was looked at. A warning is no fault, and could be better."""
 
     check: str
     ok: bool
     detail: str
+    warns: bool = False
 
 
 def _good(check: str, detail: str) -> _Check:
@@ -56,13 +57,19 @@ def _bad(check: str, detail: str) -> _Check:
     return _Check(check, ok=False, detail=detail)
 
 
+def _result(one: _Check) -> str:
+    if not one.ok:
+        return "failed"
+    return "warning" if one.warns else "ok"
+
+
 def doctor(database: DatabaseOption = None, as_json: JsonOption = False) -> None:
     """Check the settings, the database, the daemons, the experiments and the stores, and name the versions in use."""
     checks = list(_checks(database))
     if as_json:
         print_json([asdict(one) for one in checks])
     else:
-        rows = [(one.check, "ok" if one.ok else "failed", one.detail) for one in checks]
+        rows = [(one.check, _result(one), one.detail) for one in checks]
         print_table("", ["check", "result", "detail"], rows, "", prose="detail")
     failed = {one.check for one in checks if not one.ok}
     if failed:
@@ -108,6 +115,7 @@ def _opened(settings: Settings) -> Iterator[_Check]:
             return
         yield _good("database", f"{opened.database.url}: {version}")
         yield _good("schema", "at the migrations' head")
+        yield from _asked("role", lambda: _role(opened))
         yield from _asked("daemon", lambda: map(_daemon, opened.heartbeats.look()))
         yield from _asked("experiments", lambda: _experiments(opened))
         yield from _asked("deployment", lambda: _deployment(opened, opened.administration.look()))
@@ -123,6 +131,27 @@ def _asked(check: str, look: Callable[[], Iterable[_Check]]) -> list[_Check]:
         return list(look())
     except QuotaError as error:
         return [_bad(check, str(error))]
+
+
+def _role(services: Services) -> Iterator[_Check]:
+    """Tell as whom this process works; SQLite knows no users."""
+    from quota.eventlog.rights import rights_of
+
+    with services.database.read() as connection:
+        rights = rights_of(connection)
+    if rights is None:
+        return
+    advice = "whoever has its password can change the log; make roles: ckpt-quota db roles (see docs/roles.md)"
+    if rights.is_superuser:
+        yield _Check("role", ok=True, detail=f"{rights.name} is a superuser: {advice}", warns=True)
+    elif rights.owns_events:
+        yield _Check("role", ok=True, detail=f"{rights.name} owns the events: {advice}", warns=True)
+    elif rights.writes_projections:
+        yield _good("role", f"{rights.name} has the rights of an operator")
+    elif rights.appends:
+        yield _good("role", f"{rights.name} has the rights of a recorder")
+    else:
+        yield _good("role", f"{rights.name} may only read")
 
 
 def _daemon(heartbeat: Heartbeat) -> _Check:
@@ -178,7 +207,16 @@ def _store(services: Services, store: Store) -> _Check:
 
 
 def _experiments(services: Services) -> Iterator[_Check]:
+    from quota.eventlog.rights import who_may_not_project
+
     untrusted = services.queries.catch_up_as_far_as_possible()
+    with services.database.read() as connection:
+        reader = who_may_not_project(connection)
+    if untrusted and reader is not None:
+        # Whether that is a fault is seen by whoever may mend it.
+        behind = counted(len(untrusted), "experiment")
+        yield _Check("experiments", ok=True, detail=f"{behind}: {next(iter(untrusted.values()))}", warns=True)
+        return
     for experiment_id, reason in untrusted.items():
         yield _bad("experiment", f"{experiment_id} is not up to date: {reason}")
     if not untrusted:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from quota.cli.session import DatabaseOption, JsonOption, caught_up, chosen, opened, print_json
+from quota.cli.session import DatabaseOption, JsonOption, caught_up, chosen, opened, print_json, tell_of
 from quota.cli.tables import picked, print_table, size_text
 
 app = typer.Typer(help="See what experiments hold.", no_args_is_help=True)
@@ -57,7 +57,8 @@ def show(experiment_id: IdArgument, database: DatabaseOption = None, as_json: Js
     from quota.services.querying import ESTIMATORS, INVENTORY, RUNGS
 
     with opened(database) as (services, _):
-        services.queries.catch_up(chosen(services, [experiment_id]))
+        behind = services.queries.catch_up(chosen(services, [experiment_id]))
+        tell_of(behind, "is not up to date", as_json=as_json)
         found: dict[str, Any] = {
             "experiment": services.queries.experiment(experiment_id),
             "rungs": services.queries.ask(RUNGS, experiment_id=experiment_id),

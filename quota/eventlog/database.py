@@ -14,7 +14,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from quota.errors import DatabaseUnavailable
+from quota.errors import DatabaseUnavailable, NotPermitted
 from quota.eventlog.database_urls import parse_url, sqlite_path
 from quota.eventlog.turns import taken
 
@@ -30,6 +30,7 @@ _SESSION_TIMEOUTS = {
     "idle_in_transaction_session_timeout": _IDLE_TIMEOUT_SECONDS,
 }
 _LOCK_NOT_AVAILABLE = "55P03"
+_INSUFFICIENT_PRIVILEGE = "42501"
 
 _CONNECTION_OPTIONS = {
     "connect_timeout": 10,
@@ -96,6 +97,7 @@ class Database:
 
         Raises:
             DatabaseUnavailable: the database cannot be reached or written to.
+            NotPermitted: it does not let this user do that.
         """
         with self._translated(), self._turn(), self._connected(self._writer) as connection, connection.begin():
             yield connection
@@ -181,6 +183,9 @@ class Database:
         try:
             yield
         except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == _INSUFFICIENT_PRIVILEGE:
+                advice = "connect as a user who may, or have its role granted; see docs/roles.md"
+                raise NotPermitted(f"database {self.url}: {_reason(error)}; {advice}") from error
             if not _is_of_the_database(error):
                 raise
             raise DatabaseUnavailable(f"database {self.url}: {_reason(error)}") from error

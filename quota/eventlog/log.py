@@ -288,9 +288,11 @@ class EventLog:
         for row in connection.execute(query.order_by(events.c.position)):
             yield self.recorded(row)
 
-    def of_type(self, connection: Connection, experiment_id: str, type_name: str) -> Iterator[RecordedEvent]:
-        """Yield a stream's events of one type, in order."""
-        for row in self.rows(connection, experiment_id, type_name=type_name):
+    def of_type(
+        self, connection: Connection, experiment_id: str, type_name: str, *, after: int = 0
+    ) -> Iterator[RecordedEvent]:
+        """Yield a stream's events of one type, in order, from position `after` (excluded)."""
+        for row in self.rows(connection, experiment_id, after=after, type_name=type_name):
             yield self.recorded(row)
 
     def rows(

@@ -17,6 +17,7 @@ from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.eventlog.chain import GENESIS
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog, LockedStream
+from quota.eventlog.rights import who_may_not_project
 from quota.projections.folding import fold_until, rows_read
 from quota.projections.loading import has_open_decisions, load_deployment, load_experiment, load_live
 from quota.projections.storage import projected_position, rebuilds_of, store_deployment, store_experiment
@@ -91,6 +92,11 @@ class Projector:
         """Write the state's changes to the tables, in the transaction that holds the lock."""
         self._log.flush(locked.stream)
         store_experiment(locked.stream.connection, locked.state)
+
+    def store_if_permitted(self, locked: LockedExperiment) -> None:
+        """Do the same where this user may write the tables; else they are caught up by whoever may."""
+        if who_may_not_project(locked.stream.connection) is None:
+            self.store(locked)
 
     def look(self, connection: Connection, experiment_id: str) -> ExperimentState:
         """Return the state as of the connection's snapshot; for callers that may not write."""

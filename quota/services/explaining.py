@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,14 +12,16 @@ from sqlalchemy import Connection, select
 
 from quota.domain.events import EvictionDecided, RecordedEvent
 from quota.domain.experiment import ExperimentState
+from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.policies import Candidate
 from quota.domain.recomputation import LoggedDecision, Mismatch, recompute, scored
 from quota.domain.rung import Rung
-from quota.errors import LogCorrupt
+from quota.errors import LogCorrupt, NotFound
 from quota.eventlog.archived import require_events
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.folding import fold_until
+from quota.projections.storage import projected_position
 from quota.projections.tables import decisions
 from quota.services.querying import decision_row
 
@@ -91,7 +93,7 @@ class Explainer:
         self._log = log
 
     def explain(self, decision_id: str) -> Explanation:
-        """Explain a decision that the rows know of.
+        """Explain a decision, one that the rows do not know of yet included.
 
         Raises:
             NotFound: there is none of that id.
@@ -121,7 +123,13 @@ class Explainer:
             )
 
     def _event(self, connection: Connection, decision_id: str) -> tuple[RecordedEvent, EvictionDecided]:
-        row = decision_row(connection, decision_id)
+        try:
+            row = decision_row(connection, decision_id)
+        except NotFound:
+            for event in self._newer_than_rows(connection):
+                if isinstance(event.payload, EvictionDecided) and event.payload.decision_id == decision_id:
+                    return event, event.payload
+            raise
         require_events(connection, row.experiment_id)
         position = row.decided_position
         found = list(self._log.read(connection, row.experiment_id, after=position - 1, until=position))
@@ -129,6 +137,13 @@ class Explainer:
             advice = "run `ckpt-quota audit verify`, which names what was changed or removed"
             raise LogCorrupt(f"event {position} of {row.experiment_id}: it is no decision to evict; {advice}")
         return found[0], found[0].payload
+
+    def _newer_than_rows(self, connection: Connection) -> Iterator[RecordedEvent]:
+        """Yield the decisions of all experiments that nobody has written to the rows yet."""
+        for experiment_id, position, _ in self._log.heads(connection):
+            known = projected_position(connection, experiment_id)
+            if known < position and experiment_id != DEPLOYMENT_STREAM:
+                yield from self._log.of_type(connection, experiment_id, EvictionDecided.TYPE, after=known)
 
     def _later(self, connection: Connection, event: RecordedEvent, decided: EvictionDecided) -> list[RecordedEvent]:
         """Return what the log says of the decision since, and of what its trial has done."""

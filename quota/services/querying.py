@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, TextClause, select, text
 
 from quota.domain.experiment import AT_ITS_PLACE
 from quota.domain.identifiers import DEPLOYMENT_STREAM, event_id_problem, id_problem
-from quota.errors import NotFound, ProjectionDiverged, shown
+from quota.errors import NotFound, NotPermitted, ProjectionDiverged, shown
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.projections.catching_up import CatchUp
@@ -80,9 +80,13 @@ class Queries:
         if experiment_id not in self.experiment_ids():
             raise NotFound(f"experiment {named(experiment_id)}: there is none; `ckpt-quota experiment list` lists them")
 
-    def catch_up(self, experiment_ids: Sequence[str]) -> None:
-        """Write what recorders have appended since to the projections' tables; where that is nothing, take no lock."""
-        self._catching_up.experiments(experiment_ids)
+    def catch_up(self, experiment_ids: Sequence[str]) -> dict[str, str]:
+        """Write what recorders have appended since to the projections' tables; where that is nothing, take no lock.
+
+        Returns:
+            Why experiments are not up to date, by id: this user may not write the tables.
+        """
+        return self._catching_up.experiments(experiment_ids)
 
     def catch_up_as_far_as_possible(
         self, experiment_ids: Collection[str] | None = None, should_stop: Callable[[], bool] = lambda: False
@@ -106,10 +110,14 @@ class Queries:
         """Return what an experiment adds up to.
 
         Raises:
+            NotPermitted: it has no rows yet, and this user may not make them.
             ProjectionDiverged: its rows are gone.
         """
         found = self.ask(EXPERIMENTS, experiment_id=experiment_id)
         if not found:
+            behind = self.catch_up([experiment_id]).get(experiment_id)
+            if behind is not None:
+                raise NotPermitted(f"experiment {experiment_id}: {behind}")
             advice = "run `ckpt-quota audit verify` first; where every chain holds, make them anew: ckpt-quota rebuild"
             raise ProjectionDiverged(f"projections of experiment {experiment_id}: its rows are gone; {advice}")
         return found[0]
@@ -120,10 +128,13 @@ class Queries:
         Raises:
             NotFound: the trial has none.
         """
-        self.catch_up([experiment_id])
         is_id = id_problem(trial_id) is None
-        with self._database.read() as connection:
-            found = checkpoints_of(connection, experiment_id, [trial_id] if is_id else []).get(trial_id, [])
+        if self.catch_up([experiment_id]):
+            state = self._catching_up.look(experiment_id)
+            found = [state.checkpoints[uri] for uri in state.trial_uris.get(trial_id, [])]
+        else:
+            with self._database.read() as connection:
+                found = checkpoints_of(connection, experiment_id, [trial_id] if is_id else []).get(trial_id, [])
         if not found:
             advice = f"`ckpt-quota experiment show {experiment_id}` lists them"
             raise NotFound(f"trial {named(trial_id)} of {experiment_id}: it has no checkpoint; {advice}")

@@ -56,7 +56,7 @@ class OrphanReturner:
             locked = all_locked[ORPHANS_STREAM]
             for decision_id in found:
                 self._rescuer.bring_back_orphan(locked, decision_id)
-            self._projector.store(locked)
+            self._projector.store_if_permitted(locked)
 
     def _reported_by(self, connection: Connection, experiment_id: str, trial_id: str) -> list[str]:
         orphans = connection.execute(TAKEN_ORPHANS).all()
