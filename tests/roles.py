@@ -166,6 +166,8 @@ ATTEMPTS = [
     Attempt("take the sweeper's lease", "UPDATE leases SET token = token + 1", D, A, D, A),
     Attempt("forget a daemon", "DELETE FROM heartbeats WHERE holder = 'x'", D, N, D, N),
     Attempt("read the auditors' views", _VIEWS, D, A, A, A),
+    Attempt("read what resumes have lost", "SELECT * FROM losses", D, A, A, A),
+    Attempt("read who sweeps", "SELECT * FROM leases", D, A, A, A),
     Attempt("change the schema's revision", "UPDATE alembic_version SET version_num = '9'", D, D, D, A),
     Attempt("make a table", "CREATE TABLE another (id int)", D, D, D, A),
     Attempt("make a temporary table", "CREATE TEMPORARY TABLE events (id int)", D, D, D, D),

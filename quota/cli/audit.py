@@ -15,6 +15,7 @@ from quota.cli.session import DatabaseOption, JsonOption, opened, print_json, pr
 from quota.cli.tables import counted
 
 if TYPE_CHECKING:
+    from quota.eventlog.verifying import Fault
     from quota.services.heads import Head
     from quota.services.recomputing import Recomputed
     from quota.services.stream_audit import StreamAudit
@@ -82,8 +83,9 @@ def verify(
             found.extend(audit_here(services, expected, order, read))
         else:
             found.extend(audit_with(workers, settings.database, settings.actor, expected, order, read))
-        orphaned = services.auditor.orphans()
-    _tell(_Audited(found, orphaned, None if heads is None else len(unkept), heads, archives), as_json=as_json)
+        orphaned, beyond = services.auditor.orphans(), services.auditor.beyond_heads()
+    unkept_streams = None if heads is None else len(unkept)
+    _tell(_Audited(found, orphaned, beyond, unkept_streams, heads, archives), as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ class _Audited:
     Attributes:
         streams: By stream.
         headless: Streams that have events and no head.
+        beyond: Where streams go on beyond their heads.
         unkept: How many streams are compared with no head that was kept; None where none was given.
         heads: The file that those are from.
         with_archives: Whether archives were read.
@@ -100,6 +103,7 @@ class _Audited:
 
     streams: list[tuple[Head, StreamAudit]]
     headless: list[str]
+    beyond: list[Fault]
     unkept: int | None
     heads: str | None
     with_archives: bool
@@ -112,6 +116,7 @@ class _Audited:
     def faults(self) -> list[dict[str, object]]:
         """Where chains do not hold, by stream."""
         faults = [one.fault for _, one in sorted(self.streams, key=lambda one: one[0].experiment_id) if one.fault]
+        faults += self.beyond
         return [
             *({"experiment_id": one.experiment_id, "position": one.position, "reason": one.reason} for one in faults),
             *(

@@ -231,6 +231,7 @@ class EventLog:
 
         Raises:
             IdentityRefused: the id of one of its events has been stored in another stream at this very moment.
+            LogCorrupt: the stream has events beyond its head.
         """
         if not stream.pending:
             return
@@ -240,7 +241,11 @@ class EventLog:
             for row in stream.pending:
                 if row["event_id"] in str(error.orig):
                     raise two_contents(row["event_id"], f"event {row['event_id']} ({row['type']})") from error
-            raise
+            first = stream.pending[0]["position"]
+            raise LogCorrupt(
+                f"event {first} of {stream.experiment_id}: it is stored, beyond the stream's head; somebody moved that "
+                "back: `ckpt-quota audit verify` names where"
+            ) from error
         stream.connection.execute(
             _MOVE_HEAD,
             {
