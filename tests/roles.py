@@ -133,7 +133,7 @@ _DEPLOYMENTS_HEAD = "UPDATE streams SET hash = hash WHERE experiment_id = '_depl
 _TRIGGER = "CREATE TRIGGER another BEFORE INSERT ON events EXECUTE FUNCTION reject_event_change()"
 _FORCED = ("9999", "OVERRIDING SYSTEM VALUE")
 
-# What is tried, and then the answers to recorder, operator, auditor and owner.
+# What is tried, and then the answers to recorder, operator, auditor and owner. The events of `x` are in events_15.
 ATTEMPTS = [
     Attempt("read the log", "SELECT * FROM events", A, A, A, A),
     Attempt("append a tuner's event", _event("x", "trial_started"), A, A, D, A),
@@ -143,6 +143,11 @@ ATTEMPTS = [
     Attempt("change an event", "UPDATE events SET actor = 'x'", D, D, D, T),
     Attempt("delete an event", "DELETE FROM events WHERE position = 1", D, D, D, T),
     Attempt("empty the log", "TRUNCATE events", D, D, D, T),
+    Attempt("read a partition of the log", "SELECT * FROM events_00", D, D, D, A),
+    Attempt("change a partition", "UPDATE events_15 SET actor = 'x'", D, D, D, T),
+    Attempt("delete from a partition", "DELETE FROM events_15", D, D, D, T),
+    Attempt("empty a partition", "TRUNCATE events_00", D, D, D, T),
+    Attempt("detach a partition", "ALTER TABLE events DETACH PARTITION events_00", D, D, D, A),
     Attempt("drop a trigger", "DROP TRIGGER events_reject_change ON events", D, D, D, A),
     Attempt("disable a trigger", "ALTER TABLE events DISABLE TRIGGER events_reject_change", D, D, D, A),
     Attempt("replace what the triggers do", _FUNCTION, D, D, D, A),

@@ -10,6 +10,7 @@ from alembic import context
 from quota.eventlog.database import Database
 from quota.eventlog.tables import metadata
 from quota.projections import tables, views
+from quota_migrations.comparing import left_out
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -25,6 +26,7 @@ def run(connection: Connection) -> None:
         target_metadata=metadata,
         compare_type=True,
         transactional_ddl=True,
+        **left_out(connection.dialect.name),
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -34,6 +34,20 @@ metadata = MetaData(
 # SQLite numbers rows by itself in a column of exactly this type only.
 _RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
+PARTITION_COUNT = 16
+PARTITIONS = tuple(f"events_{number:02}" for number in range(PARTITION_COUNT))
+"""On PostgreSQL each stream's events lie in one of these tables, so that no index grows with the whole deployment."""
+
+ONLY_ON = "only_on"
+"""Under this name a constraint's `info` says for which of the databases it is."""
+
+
+def _unique(*columns: str, dialect: str) -> UniqueConstraint:
+    constraint = UniqueConstraint(*columns, info={ONLY_ON: dialect})
+    constraint.ddl_if(dialect=dialect)
+    return constraint
+
+
 events = Table(
     "events",
     metadata,
@@ -49,11 +63,16 @@ events = Table(
     Column("actor", Text, nullable=False),
     Column("data", JsonText, nullable=False),
     Column("hash", LargeBinary(32), nullable=False),
-    UniqueConstraint("experiment_id", "position"),
-    UniqueConstraint("event_id"),
+    # PostgreSQL wants each key of a partitioned table to hold the column that it is partitioned by.
+    _unique("experiment_id", "position", dialect="sqlite"),
+    _unique("event_id", dialect="sqlite"),
+    _unique("event_id", "experiment_id", dialect="postgresql"),
+    postgresql_partition_by="HASH (experiment_id)",
 )
 Index(None, events.c.experiment_id, events.c.trial_id, events.c.position)
 """For auditors, who ask about one trial."""
+# There its primary key is (experiment_id, position).
+events.primary_key.ddl_if(dialect="sqlite")
 
 streams = Table(
     "streams",
@@ -155,6 +174,7 @@ _REJECT = " ".join(
     )
 )
 _POSTGRESQL_DDL = [
+    "ALTER TABLE events ADD CONSTRAINT pk_events PRIMARY KEY (experiment_id, position)",
     _REJECT,
     *(
         f"CREATE TRIGGER {name} {when} EXECUTE FUNCTION reject_event_change()"
@@ -162,6 +182,20 @@ _POSTGRESQL_DDL = [
     ),
     # Otherwise a session with session_replication_role = replica would pass them by.
     *(f"ALTER TABLE events ENABLE ALWAYS TRIGGER {name}" for name in POSTGRESQL_TRIGGERS),
+    # A partition has the triggers for rows of what it is a part of, and nothing else.
+    f"""DO $$
+DECLARE part text;
+BEGIN
+    FOR number IN 0..{PARTITION_COUNT - 1} LOOP
+        part := 'events_' || lpad(number::text, 2, '0');
+        EXECUTE 'CREATE TABLE ' || part || ' PARTITION OF events'
+            || ' FOR VALUES WITH (MODULUS {PARTITION_COUNT}, REMAINDER ' || number || ')';
+        EXECUTE 'ALTER TABLE ' || part || ' ENABLE ALWAYS TRIGGER events_reject_change';
+        EXECUTE 'CREATE TRIGGER events_reject_truncate BEFORE TRUNCATE ON ' || part
+            || ' FOR EACH STATEMENT EXECUTE FUNCTION reject_event_change()';
+        EXECUTE 'ALTER TABLE ' || part || ' ENABLE ALWAYS TRIGGER events_reject_truncate';
+    END LOOP;
+END $$""",
 ]
 for _statement in _POSTGRESQL_DDL:
     event.listen(events, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect="postgresql"))

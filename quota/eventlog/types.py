@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import DateTime, Dialect, String, Text, Uuid
+from sqlalchemy import DateTime, Dialect, String, Text, Uuid, any_, literal
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine, UserDefinedType
 
 _ISO_LENGTH = 27
+_SHORT_LIST = 50
+"""Up to how many values a list is found faster than an array: measured at 1, 10, 100 and 500, with 16 partitions."""
 
 # Bytewise order on both databases, so that ranges of keys mean the same.
 BytewiseText = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
@@ -73,3 +76,13 @@ class UuidText(TypeDecorator[str]):
         if dialect.name == "postgresql":
             return dialect.type_descriptor(postgresql.UUID(as_uuid=False))
         return dialect.type_descriptor(String(36))
+
+
+def is_one_of(column: ColumnElement[str], ids: Sequence[str], dialect: Dialect) -> ColumnElement[bool]:
+    """Return the condition that a column of UUIDs has one of `ids`.
+
+    For each partition PostgreSQL plans the values of a list one by one, and an array at once, but with more ado.
+    """
+    if dialect.name == "sqlite" or len(ids) <= _SHORT_LIST:
+        return column.in_(ids)
+    return column == any_(literal(ids, postgresql.ARRAY(UuidText)))

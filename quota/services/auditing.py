@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.eventlog.archived import archived_streams
@@ -55,6 +55,22 @@ class Auditor:
             return [
                 Fault(row.experiment_id, row.position + 1, "the stream has events beyond its head")
                 for row in connection.execute(query.order_by(streams.c.experiment_id))
+            ]
+
+    def shared_ids(self) -> list[Fault]:
+        """Return where an event has the id of another stream's: both were stored at the same moment, or one by hand.
+
+        On SQLite there are none, as a key is unique there.
+        """
+        if self._database.is_sqlite:
+            return []
+        shared = select(events.c.event_id).group_by(events.c.event_id).having(func.count() > 1)
+        query = select(events.c.experiment_id, events.c.position, events.c.event_id)
+        query = query.where(events.c.event_id.in_(shared)).order_by(events.c.experiment_id, events.c.position)
+        with self._database.read() as connection:
+            return [
+                Fault(row.experiment_id, row.position, f"another stream has an event of the same id, {row.event_id}")
+                for row in connection.execute(query)
             ]
 
     def verify(self, head: Head, progress: Callable[[int], None]) -> Fault | None:

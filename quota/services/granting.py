@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, inspect, text
 from quota.errors import NotPermitted, SchemaMismatch, SettingsRefused
 from quota.eventlog.database import Database
 from quota.eventlog.schema import HEAD_REVISION, current_revision
-from quota.eventlog.tables import metadata
+from quota.eventlog.tables import PARTITIONS, metadata
 from quota.projections.view_columns import VIEW_COLUMNS
 from quota.services.roles import REVISION_TABLE, Role, RoleNames, roles_sql
 
@@ -117,7 +117,7 @@ class Granter:
             names,
             database=quote(own.database),
             schema=quote(own.schema),
-            relations=[*metadata.tables, *VIEW_COLUMNS, REVISION_TABLE],
+            relations=[*metadata.tables, *PARTITIONS, *VIEW_COLUMNS, REVISION_TABLE],
         )
         return Grants(names, tuple(statements))
 

@@ -62,12 +62,13 @@ class Right:
     privileges: tuple[str, ...]
 
 
-# The database gives an event's global position; a stream keeps its name.
+# The database gives an event's global position; of a stream only its head ever changes.
 _INSERT_EVENT = f"INSERT ({', '.join(column.name for column in events.c if column.name != 'global_position')})"
-_MOVE_HEAD = f"UPDATE ({', '.join(column.name for column in streams.c if column.name != 'experiment_id')})"
+_OPEN_STREAM = "INSERT (experiment_id, position, hash)"
+_MOVE_HEAD = "UPDATE (position, hash, recorded_at)"
 _APPEND = {
     events.name: ("SELECT", _INSERT_EVENT),
-    streams.name: ("SELECT", "INSERT", _MOVE_HEAD),
+    streams.name: ("SELECT", _OPEN_STREAM, _MOVE_HEAD),
     checkpoint_locations.name: ("SELECT", "INSERT"),
     REVISION_TABLE: ("SELECT",),
 }

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from quota.client import ExperimentHandle
 from quota.domain.events import ExperimentRegistered
+from quota.eventlog.tables import PARTITIONS
 from quota.testing.memory_store import MemoryStore
 from support import HandClock, create_schema, services_over
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 COLUMNS = "experiment_id, position, event_id, type, schema_version, occurred_at, recorded_at, actor, data, hash"
 UPSERT = (
     f"INSERT INTO events ({COLUMNS}) SELECT {COLUMNS} FROM events WHERE position = 1 AND true "
-    "ON CONFLICT (event_id) DO UPDATE SET actor = 'somebody else'"
+    "ON CONFLICT (experiment_id, position) DO UPDATE SET actor = 'somebody else'"
 )
 CHANGES = [
     "UPDATE events SET actor = 'somebody else'",
@@ -91,6 +92,32 @@ def test_change_is_refused(database_url: str, change: str) -> None:
 @pytest.mark.parametrize("change", POSTGRESQL_CHANGES)
 def test_change_is_refused_by_postgresql(postgresql_url: str, change: str) -> None:
     assert_refused(postgresql_url, change)
+
+
+@pytest.mark.parametrize("role", ["origin", "replica"])
+def test_no_partition_can_be_changed_by_itself(postgresql_url: str, role: str) -> None:
+    some_events(postgresql_url)
+    engine = create_engine(postgresql_url)
+    try:
+        before = rows(engine)
+        with engine.connect() as connection:
+            (holding,) = connection.execute(text("SELECT DISTINCT tableoid::regclass::text FROM events")).scalars()
+            found = connection.execute(
+                text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass")
+            )
+            assert set(PARTITIONS) <= set(found.scalars())
+        changes = [f"TRUNCATE {name}" for name in PARTITIONS]
+        changes += [f"UPDATE {holding} SET actor = 'somebody else'", f"DELETE FROM {holding}"]
+        for change in changes:
+            with pytest.raises(DBAPIError, match="never changed"):
+                attempt(engine, f"SET session_replication_role = {role}; {change}")
+        other = next(name for name in PARTITIONS if name != holding)
+        misplaced = f"INSERT INTO {other} OVERRIDING SYSTEM VALUE SELECT * FROM events"
+        with pytest.raises(DBAPIError, match="violates partition constraint"):
+            attempt(engine, misplaced)
+        assert rows(engine) == before
+    finally:
+        engine.dispose()
 
 
 @pytest.mark.parametrize("recursive_triggers", ["OFF", "ON"])

@@ -123,10 +123,9 @@ CREATE TABLE events (
     actor TEXT NOT NULL,
     data JSON NOT NULL,
     hash BYTEA NOT NULL,
-    CONSTRAINT pk_events PRIMARY KEY (global_position),
-    CONSTRAINT uq_events_experiment_id_position UNIQUE (experiment_id, position),
-    CONSTRAINT uq_events_event_id UNIQUE (event_id)
-)
+    CONSTRAINT pk_events PRIMARY KEY (experiment_id, position),
+    CONSTRAINT uq_events_event_id_experiment_id UNIQUE (event_id, experiment_id)
+) PARTITION BY HASH (experiment_id)
 --
 CREATE INDEX ix_events_experiment_id_trial_id_position ON events (experiment_id, trial_id, position)
 --
@@ -139,6 +138,20 @@ CREATE TRIGGER events_reject_truncate BEFORE TRUNCATE ON events FOR EACH STATEME
 ALTER TABLE events ENABLE ALWAYS TRIGGER events_reject_change
 --
 ALTER TABLE events ENABLE ALWAYS TRIGGER events_reject_truncate
+--
+DO $$
+DECLARE part text;
+BEGIN
+    FOR number IN 0..15 LOOP
+        part := 'events_' || lpad(number::text, 2, '0');
+        EXECUTE 'CREATE TABLE ' || part || ' PARTITION OF events'
+            || ' FOR VALUES WITH (MODULUS 16, REMAINDER ' || number || ')';
+        EXECUTE 'ALTER TABLE ' || part || ' ENABLE ALWAYS TRIGGER events_reject_change';
+        EXECUTE 'CREATE TRIGGER events_reject_truncate BEFORE TRUNCATE ON ' || part
+            || ' FOR EACH STATEMENT EXECUTE FUNCTION reject_event_change()';
+        EXECUTE 'ALTER TABLE ' || part || ' ENABLE ALWAYS TRIGGER events_reject_truncate';
+    END LOOP;
+END $$
 --
 CREATE TABLE experiments (
     experiment_id TEXT COLLATE "C" NOT NULL,
