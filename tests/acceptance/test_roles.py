@@ -255,3 +255,27 @@ def test_sqlite_says_which_permissions_stand_for_them(run: Run, sqlite_url: str)
     assert answer.code == 2
     assert "SQLite has no roles" in answer.err
     assert "chmod 700" in answer.err
+
+
+def test_an_operator_archives_and_only_the_owner_takes_events_out_and_puts_them_back(
+    run: Run, deployment: RoledDeployment, store: Path, tmp_path: Path
+) -> None:
+    operator, owner, auditor = (deployment.urls[one] for one in (Role.OPERATOR, Role.OWNER, Role.AUDITOR))
+    with quota.connect(deployment.urls[Role.RECORDER]) as db:
+        experiment = register(db)
+        pause_some(experiment, store, "1")
+        experiment.trial_stopped("1")
+        shutil.rmtree(store / "trial-1")
+        experiment.finished()
+    assert run("reconcile", "--record", "-d", operator).code == 0
+    archives = str(tmp_path / "archives")
+    assert run("archive", "create", "asha", "--to", archives, "-d", auditor).code == 1
+    created = run("archive", "create", "asha", "--to", archives, "-d", operator)
+    assert created.code == 0, created.err
+    for step in ("remove-events", "restore"):
+        refused = run("archive", step, "asha", "-d", operator)
+        assert refused.code == 1
+        assert "permission denied for table" in refused.err
+        done = run("archive", step, "asha", "-d", owner)
+        assert done.code == 0, done.err
+        assert run("audit", "verify", "--archives", "-d", auditor).code == 0
