@@ -47,8 +47,22 @@ class Instant(TypeDecorator[datetime]):
         """Read an aware time in UTC."""
         if value is None:
             return None
-        moment = value if dialect.name == "postgresql" else datetime.fromisoformat(value)
+        moment = value if dialect.name == "postgresql" else _moment(value)
         return cast("datetime", moment).astimezone(UTC)
+
+
+def _moment(written: str) -> datetime:
+    """Read what `iso_text` writes, and nothing else: other spellings of a time sort elsewhere, and no hash tells them.
+
+    Raises:
+        ValueError: it is written otherwise, or is no time.
+        TypeError: it is no text.
+    """
+    moment = datetime.fromisoformat(written)
+    if f"{written[:-1]}+00:00" != moment.isoformat(timespec="microseconds") or written[-1] != "Z":
+        message = f"a time is written {written!r}, and not as {iso_text(moment)!r}"
+        raise ValueError(message)
+    return moment
 
 
 class JsonText(UserDefinedType[str]):

@@ -35,6 +35,13 @@ TAMPERINGS = {
         CHANGED,
     ),
 }
+UNREADABLE = {
+    "no time": ("occurred_at = '2026-13-01T00:00:00.000000Z'", "month must be in 1..12"),
+    "a time without its zone": ("occurred_at = substr(occurred_at, 1, 26) || '0'", "a time is written"),
+    "a time that sorts elsewhere": ("recorded_at = replace(recorded_at, 'T', ' ')", "a time is written"),
+    "bytes for a time": ("recorded_at = x'00'", "argument must be str"),
+    "no text": ("actor = CAST(x'ff' AS TEXT)", "Could not decode to UTF-8"),
+}
 
 
 def fill(services: Services) -> Head:
@@ -63,6 +70,17 @@ def test_rewritten_stream_is_found_by_a_head_that_was_kept(database_url: str) ->
         assert services.auditor.verify(own, lambda _: None) is None
         fault = services.auditor.verify(kept, lambda _: None)
         assert fault == Fault("one", EVENTS, "its hash is not the head's: the stream was rewritten")
+
+
+@pytest.mark.parametrize(("change", "said"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_an_event_that_cannot_be_read_is_named(sqlite_url: str, change: str, said: str) -> None:
+    with experiment(sqlite_url) as services:
+        head = fill(services)
+        tamper(services, [f"UPDATE events SET {change.replace(':', chr(92) + ':')} WHERE position = 6"])
+        fault = services.auditor.verify(head, lambda _: None)
+        assert fault is not None
+        assert (fault.position, fault.reason.partition(": ")[0]) == (6, "the event was changed")
+        assert said in fault.reason
 
 
 def test_stream_without_a_head_is_found(database_url: str) -> None:
