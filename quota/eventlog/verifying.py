@@ -87,6 +87,24 @@ def first_fault(
     return None
 
 
+def fault_outside(connection: Connection, experiment_id: str, last: int) -> Fault | None:
+    """Look for events that no head tells of: no chain covers them, while whoever asks for a trial's events finds them.
+
+    Args:
+        connection: Where.
+        experiment_id: The stream.
+        last: The position that its head has.
+    """
+    place = events.c.position
+    # Two queries, each at one end of an index; one that asks for either would read the stream.
+    for outside in (place < 1, place > last):
+        query = select(place).where(events.c.experiment_id == experiment_id, outside).order_by(place).limit(1)
+        found = connection.execute(query).scalar()
+        if found is not None:
+            return Fault(experiment_id, found, f"the event belongs to no chain: the head says {last}")
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
     """An event that holds what its columns' types do not."""

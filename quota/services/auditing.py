@@ -11,7 +11,7 @@ from quota.eventlog.archived import archived_streams
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
 from quota.eventlog.tables import events, streams
-from quota.eventlog.verifying import Fault, Link, first_fault
+from quota.eventlog.verifying import Fault, Link, fault_outside, first_fault
 from quota.services.heads import Head
 from quota.services.removed_streams import RemovedStream, removed_streams
 from quota.services.wire_lines import wire_lines
@@ -41,7 +41,7 @@ class Auditor:
     def orphans(self) -> list[str]:
         """Return streams that have events and no head: somebody removed it."""
         with self._database.read() as connection:
-            known = select(streams.c.experiment_id)
+            known = select(streams.c.experiment_id).where(streams.c.position > 0)
             query = select(events.c.experiment_id).where(events.c.experiment_id.not_in(known)).distinct()
             return list(connection.execute(query).scalars())
 
@@ -74,22 +74,31 @@ class Auditor:
             ]
 
     def verify(self, head: Head, progress: Callable[[int], None]) -> Fault | None:
-        """Recompute a stream's chain up to a head.
+        """Recompute a stream's chain up to a head, and from there to the one that the database has.
+
+        Where the database has none, that is for `orphans` to tell.
 
         Args:
-            head: Where the chain must end; from `heads`, or kept elsewhere.
+            head: What the chain must lead to; from `heads`, or kept elsewhere.
             progress: Is told how many more events have been read.
 
         Returns:
             The first fault, or None where all is well.
         """
-        until = Link(head.position, bytes.fromhex(head.hash))
+        stream, kept = head.experiment_id, Link(head.position, bytes.fromhex(head.hash))
         with self._database.read() as connection:
-            uri = archived_streams(connection).get(head.experiment_id)
+            uri = archived_streams(connection).get(stream)
             if uri is not None:
                 reason = f"its head says that its events lie in {uri}, and {DEPLOYMENT_STREAM} says no such thing"
-                return Fault(head.experiment_id, 1, reason)
-            return first_fault(self.log, connection, head.experiment_id, after=Link(), until=until, progress=progress)
+                return Fault(stream, 1, reason)
+            own = Link(*self.log.head(connection, stream))
+            outside = fault_outside(connection, stream, own.position) if own.position else None
+            if outside is not None and outside.position < 1:
+                return outside
+            fault = first_fault(self.log, connection, stream, after=Link(), until=kept, progress=progress)
+            if fault is None and own.position >= kept.position:
+                fault = first_fault(self.log, connection, stream, after=kept, until=own, progress=progress)
+            return fault or outside
 
     def removed(self) -> dict[str, RemovedStream]:
         """Return the streams whose events are in archives alone, as the deployment's own stream says, by id."""

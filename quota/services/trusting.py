@@ -16,7 +16,7 @@ from quota.domain.fold import HANDLERS, fold_experiment
 from quota.errors import LogCorrupt, ProjectionDiverged
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog, LockedStream
-from quota.eventlog.verifying import Link, first_fault
+from quota.eventlog.verifying import Link, fault_outside, first_fault
 
 _TYPES = frozenset(event.TYPE for event in HANDLERS) - {TrialReported.TYPE}
 _WHOLE_EVERY = timedelta(minutes=10)
@@ -63,6 +63,7 @@ class Chains:
     def _require(self, connection: Connection, experiment_id: str, until: Link) -> None:
         after = self._verified.get(experiment_id, Link())
         fault = first_fault(self._log, connection, experiment_id, after=after, until=until)
+        fault = fault or fault_outside(connection, experiment_id, until.position)
         if fault is not None:
             self._verified.pop(experiment_id, None)
             raise LogCorrupt(

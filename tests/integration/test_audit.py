@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 EVENTS = 9
 CHANGED = "the event was changed, or its hash was, or one before it was replaced"
+UNCHAINED = "the event belongs to no chain: the head says"
+REWRITTEN = "its hash is not the head's: the stream was rewritten"
 TAMPERINGS = {
     "data changed": (['UPDATE events SET data = \'{"trial_id":"8"}\' WHERE position = 4'], 4, CHANGED),
     "actor changed": (["UPDATE events SET actor = 'nobody' WHERE position = 7"], 7, CHANGED),
@@ -33,6 +35,14 @@ TAMPERINGS = {
         ],
         4,
         CHANGED,
+    ),
+    "taken before the first": (["UPDATE events SET position = -4 WHERE position = 4"], -4, f"{UNCHAINED} 9"),
+    "head set back": (["UPDATE streams SET position = 7"], 8, f"{UNCHAINED} 7"),
+    "head set on": (["UPDATE streams SET position = 10"], 10, "the event is missing; the head says 10"),
+    "hash of the head changed": (
+        ["UPDATE streams SET hash = (SELECT hash FROM events WHERE position = 3)"],
+        9,
+        REWRITTEN,
     ),
 }
 UNREADABLE = {
@@ -69,7 +79,30 @@ def test_rewritten_stream_is_found_by_a_head_that_was_kept(database_url: str) ->
         (own,) = services.auditor.heads()
         assert services.auditor.verify(own, lambda _: None) is None
         fault = services.auditor.verify(kept, lambda _: None)
-        assert fault == Fault("one", EVENTS, "its hash is not the head's: the stream was rewritten")
+        assert fault == Fault("one", EVENTS, REWRITTEN)
+
+
+@pytest.mark.parametrize("head", ["", "UPDATE streams SET position = 10"])
+def test_an_event_that_was_added_behind_a_kept_head_is_found(database_url: str, head: str) -> None:
+    with experiment(database_url) as services:
+        kept = fill(services)
+        columns = "type, schema_version, trial_id, occurred_at, recorded_at, actor, data, hash"
+        added = (
+            f"INSERT INTO events (experiment_id, position, event_id, {columns}) SELECT experiment_id, 10,"
+            f" '01990000-0000-7000-8000-000000000001', {columns} FROM events WHERE position = 9"
+        )
+        tamper(services, [added, *filter(None, [head])])
+        reason = CHANGED if head else f"{UNCHAINED} 9"
+        assert services.auditor.verify(kept, lambda _: None) == Fault("one", 10, reason)
+
+
+def test_what_was_appended_after_a_head_was_kept_is_verified(database_url: str) -> None:
+    with experiment(database_url) as services:
+        kept = fill(services)
+        send(services, event("trial_reported", {"trial_id": "7", "resource": 8, "metric": 0.5}))
+        assert services.auditor.verify(kept, lambda _: None) is None
+        tamper(services, ["UPDATE events SET actor = 'nobody' WHERE position = 10"])
+        assert services.auditor.verify(kept, lambda _: None) == Fault("one", 10, CHANGED)
 
 
 @pytest.mark.parametrize(("change", "said"), UNREADABLE.values(), ids=UNREADABLE.keys())
@@ -83,10 +116,11 @@ def test_an_event_that_cannot_be_read_is_named(sqlite_url: str, change: str, sai
         assert said in fault.reason
 
 
-def test_stream_without_a_head_is_found(database_url: str) -> None:
+@pytest.mark.parametrize("removal", ["DELETE FROM streams", "UPDATE streams SET position = 0"])
+def test_stream_without_a_head_is_found(database_url: str, removal: str) -> None:
     with experiment(database_url) as services:
         fill(services)
         with services.database.write() as connection:
-            connection.execute(text("DELETE FROM streams"))
+            connection.execute(text(removal))
         assert services.auditor.heads() == []
         assert services.auditor.orphans() == ["one"]

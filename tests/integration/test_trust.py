@@ -178,6 +178,24 @@ def test_a_broken_chain_deletes_nothing(sweeps: Sweeps, database_url: str, strea
         assert (sweeps.store.contents(uri_of("2")) is None) == (before == "purge")
 
 
+@pytest.mark.parametrize("position", [-1, 0, 99])
+def test_an_event_outside_the_chain_deletes_nothing(sweeps: Sweeps, database_url: str, position: int) -> None:
+    """Whoever asks for a trial's events would find it."""
+    sweeps.services.queries.catch_up(["x"])
+    head = len(sweeps.events())
+    columns = "experiment_id, type, schema_version, trial_id, occurred_at, recorded_at, actor, data, hash"
+    inserted = (
+        f"INSERT INTO events (position, event_id, {columns}) SELECT {position},"
+        f" '01990000-0000-7000-8000-000000000001', {columns} FROM events WHERE experiment_id = 'x' AND position = 2"
+    )
+    tamper(sweeps.services, [inserted])
+    with another_process(sweeps, database_url) as others:
+        report = others.sweep(AT_ONCE)
+        said = f"event {position} of x: the event belongs to no chain: the head says {head}"
+        assert said in report.untrusted["x"]
+        assert report.tally.decided == 0
+
+
 def test_what_is_changed_while_the_plan_is_listed_is_seen(sweeps: Sweeps) -> None:
     def append_and_change(step: str, _: str) -> None:
         if step == "before manifest":
