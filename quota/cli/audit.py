@@ -84,9 +84,9 @@ def verify(
         else:
             found.extend(audit_with(workers, settings.database, settings.actor, expected, order, read))
         orphaned = services.auditor.orphans()
-        others = [*services.auditor.beyond_heads(), *services.auditor.shared_ids()]
+        shared = services.auditor.shared_ids()
     unkept_streams = None if heads is None else len(unkept)
-    _tell(_Audited(found, orphaned, others, unkept_streams, heads, archives), as_json=as_json)
+    _tell(_Audited(found, orphaned, shared, unkept_streams, heads, archives), as_json=as_json)
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class _Audited:
     Attributes:
         streams: By stream.
         headless: Streams that have events and no head.
-        others: What no chain tells: where streams go on beyond their heads, and where two share an event's id.
+        shared_ids: Where two streams share an event's id, which no chain tells.
         unkept: How many streams are compared with no head that was kept; None where none was given.
         heads: The file that those are from.
         with_archives: Whether archives were read.
@@ -104,7 +104,7 @@ class _Audited:
 
     streams: list[tuple[Head, StreamAudit]]
     headless: list[str]
-    others: list[Fault]
+    shared_ids: list[Fault]
     unkept: int | None
     heads: str | None
     with_archives: bool
@@ -117,7 +117,7 @@ class _Audited:
     def faults(self) -> list[dict[str, object]]:
         """Where chains do not hold, by stream."""
         faults = [one.fault for _, one in sorted(self.streams, key=lambda one: one[0].experiment_id) if one.fault]
-        faults += self.others
+        faults += self.shared_ids
         return [
             *({"experiment_id": one.experiment_id, "position": one.position, "reason": one.reason} for one in faults),
             *(

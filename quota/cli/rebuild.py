@@ -71,16 +71,18 @@ def rebuild(
 
 
 def _streams(services: Services, experiment_ids: Sequence[str] | None) -> dict[str, int]:
-    """Return the streams that are meant, each with the position of its last event.
+    """Return the streams that are meant, each with the position of its last event: 0 where only rows tell of it.
 
     Raises:
         NotFound: one of those named does not exist.
     """
     from quota.domain.identifiers import DEPLOYMENT_STREAM
-    from quota.projections.rebuild import streams_to_project
+    from quota.projections.rebuild import stray_streams, streams_to_project
 
     with services.database.read() as connection:
         streams = dict(streams_to_project(connection, services.log))
+        if not experiment_ids:
+            streams |= dict.fromkeys(stray_streams(connection, services.log), 0)
     for experiment_id in experiment_ids or []:
         if experiment_id != DEPLOYMENT_STREAM:
             services.queries.require(experiment_id)

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select
+from sqlalchemy import Connection, Select, Table, delete, select
 
 from quota.domain.deployment import DeploymentState
 from quota.domain.experiment import ExperimentState
 from quota.domain.identifiers import DEPLOYMENT_STREAM
-from quota.domain.ranking import NOBODY
 from quota.eventlog.archived import require_events
 from quota.eventlog.database import Database
 from quota.eventlog.log import EventLog
@@ -20,7 +19,7 @@ from quota.projections.folding import Progress, State, fold_until, rows_ahead, r
 from quota.projections.rows import RowValues, touched_deployment_rows, touched_rows
 from quota.projections.snapshots import load_rankings, snapshot_positions
 from quota.projections.storage import note_rebuild, projected_position, store_deployment, store_experiment
-from quota.projections.tables import DEPLOYMENT_TABLES, EXPERIMENT_TABLES, rung_snapshots
+from quota.projections.tables import DEPLOYMENT_TABLES, EXPERIMENT_TABLES, projected_streams, rung_snapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,15 @@ class Rebuilder:
         Raises:
             LogCorrupt: the stream contradicts itself; the rows are as they were.
             StreamArchived: its events lie in an archive; likewise.
+            ProjectionDiverged: the rows reflect a stream that the log does not hold; likewise.
         """
         with self._database.read() as connection:
             require_events(connection, stream_id)
-            state = self._folded(connection, stream_id, self._log.position(connection, stream_id), progress)
+            position, until = projected_position(connection, stream_id), self._log.position(connection, stream_id)
+            if position > until == 0:
+                # What was removed may have said where trash lies: nothing else tells that any more.
+                raise rows_ahead(stream_id, position, until)
+            state = self._folded(connection, stream_id, until, progress)
         with self._log.locked([stream_id]) as streams:
             stream = streams[stream_id]
             fold_until(self._log, stream.connection, state, stream.position, progress)
@@ -93,6 +97,8 @@ class Rebuilder:
                 yield from _differences(connection, table, stream_id, rebuilt.get(table, []))
             if isinstance(state, ExperimentState):
                 yield from _stale_snapshots(connection, state)
+            else:
+                yield from _differences(connection, rung_snapshots, stream_id, [])
 
     def _folded(self, connection: Connection, stream_id: str, until: int, progress: Progress) -> State:
         state = DeploymentState() if stream_id == DEPLOYMENT_STREAM else ExperimentState(stream_id)
@@ -104,18 +110,20 @@ class Rebuilder:
         if stream_id == DEPLOYMENT_STREAM:
             for table in DEPLOYMENT_TABLES:
                 connection.execute(delete(table))
-        else:
-            for table in (*EXPERIMENT_TABLES, rung_snapshots):
-                connection.execute(delete(table).where(table.c.experiment_id == stream_id))
+        for table in (*EXPERIMENT_TABLES, rung_snapshots):
+            connection.execute(delete(table).where(table.c.experiment_id == stream_id))
 
 
 def _all_rows(
     state: State,
 ) -> tuple[Sequence[Table], Mapping[Table, list[RowValues]]]:
-    """Return the rows of a state that was folded from nothing, and the tables that they belong to."""
+    """Return the rows of a state that was folded from nothing, and the tables in which its stream may have any.
+
+    None of an experiment's tables has a row of the deployment, unless somebody has added one.
+    """
     if isinstance(state, ExperimentState):
         return EXPERIMENT_TABLES, touched_rows(state)
-    return DEPLOYMENT_TABLES, touched_deployment_rows(state)
+    return (*DEPLOYMENT_TABLES, *EXPERIMENT_TABLES), touched_deployment_rows(state)
 
 
 def _differences(
@@ -130,7 +138,7 @@ def _differences(
     if table in EXPERIMENT_TABLES:
         query = query.where(table.c.experiment_id == stream_id)
     expected = {key_of(row): row for row in rebuilt}
-    for stored in (dict(zip(table.c.keys(), values, strict=True)) for values in connection.execute(query)):
+    for stored in _stored(connection, query, stream_id):
         row = expected.pop(key_of(stored), None)
         changed = [] if row is None else [name for name in row if row[name] != stored[name]]
         if row is not None and not changed:
@@ -146,19 +154,41 @@ def _differences(
         yield Difference(table.name, {name: row[name] for name in keys}, None, row)
 
 
+def _stored(connection: Connection, query: Select[Any], stream_id: str) -> Iterator[RowValues]:
+    with rows_read(stream_id):
+        yield from map(dict, connection.execute(query).mappings())
+
+
 def _stale_snapshots(connection: Connection, state: ExperimentState) -> Iterator[Difference]:
-    """Yield the rungs' snapshots that together with what has changed since are not what the log adds up to."""
+    """Yield the rungs' snapshots that together with what has changed since are not what the log adds up to.
+
+    So are those of no rung, and those that say to reflect what the rows do not: of that, none would be read.
+    """
     with rows_read(state.experiment_id):
         written = snapshot_positions(connection, state.experiment_id)
         rankings = load_rankings(connection, state.experiment_id, written)
     for level, stored in rankings.items():
-        rung = state.rungs.get(level)
-        rebuilt = NOBODY if rung is None else rung.ranking()
-        for rank, (its, ours) in enumerate(zip_longest(stored.rows(), rebuilt.rows()), start=1):
+        if level not in state.rungs or written[level] > state.position:
+            rung_key = {"experiment_id": state.experiment_id, "level": level}
+            reflects = {"position": state.position} if level in state.rungs else None
+            yield Difference(rung_snapshots.name, rung_key, {"position": written[level]}, reflects)
+            continue
+        for rank, (its, ours) in enumerate(zip_longest(stored.rows(), state.rungs[level].ranking().rows()), start=1):
             if its != ours:
                 key = {"experiment_id": state.experiment_id, "level": level, "rank": rank}
                 yield Difference(rung_snapshots.name, key, {"entry": its}, {"entry": ours})
                 break
+
+
+def stray_streams(connection: Connection, log: EventLog) -> list[str]:
+    """Return whatever rows say they belong to that is no stream with events: somebody added the rows, or removed it."""
+    known = {stream_id for stream_id, _ in streams_to_project(connection, log)}
+    found: set[str] = set()
+    for table in (*EXPERIMENT_TABLES, rung_snapshots):
+        found.update(connection.execute(select(table.c.experiment_id).distinct()).scalars())
+    reflected = select(projected_streams.c.experiment_id).where(projected_streams.c.position != 0)
+    found.update(connection.execute(reflected).scalars())
+    return sorted(found - known)
 
 
 def streams_to_project(connection: Connection, log: EventLog) -> list[tuple[str, int]]:

@@ -59,6 +59,9 @@ def decode(body: bytes) -> Ranking:
     """
     columns = msgspec.msgpack.decode(body, type=_Columns)
     values, positions = np.frombuffer(columns.rank_values, "<f8"), np.frombuffer(columns.placed_positions, "<i8")
+    if columns.waits.strip(b"\0\1"):
+        message = "a snapshot's column `waits` holds what is neither true nor false"
+        raise ValueError(message)
     waits = np.frombuffer(columns.waits, np.bool_)
     if len({len(columns.trial_ids), len(values), len(positions), len(waits)}) != 1:
         message = f"a snapshot's columns have {len(columns.trial_ids)} trials and {len(values)} values"

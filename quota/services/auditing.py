@@ -45,18 +45,6 @@ class Auditor:
             query = select(events.c.experiment_id).where(events.c.experiment_id.not_in(known)).distinct()
             return list(connection.execute(query).scalars())
 
-    def beyond_heads(self) -> list[Fault]:
-        """Return where streams have events beyond their heads: somebody moved these back."""
-        later = select(events.c.position).where(
-            events.c.experiment_id == streams.c.experiment_id, events.c.position > streams.c.position
-        )
-        query = select(streams.c.experiment_id, streams.c.position).where(later.exists())
-        with self._database.read() as connection:
-            return [
-                Fault(row.experiment_id, row.position + 1, "the stream has events beyond its head")
-                for row in connection.execute(query.order_by(streams.c.experiment_id))
-            ]
-
     def shared_ids(self) -> list[Fault]:
         """Return where an event has the id of another stream's: both were stored at the same moment, or one by hand.
 

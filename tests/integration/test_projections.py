@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 
 from folding import Story
 from quota.domain.events import NewEvent
@@ -17,6 +17,7 @@ from quota.domain.identifiers import DEPLOYMENT_STREAM
 from quota.domain.ranking import NOBODY
 from quota.errors import ProjectionDiverged
 from quota.projections import projector, snapshots
+from quota.projections.rebuild import stray_streams
 from quota.projections.tables import (
     EXPERIMENT_TABLES,
     checkpoints,
@@ -190,6 +191,58 @@ def test_verify_finds_a_snapshot_that_was_changed(database_url: str, monkeypatch
             list(services.rebuilder.verify("x", nothing))
         services.rebuilder.rebuild("x", nothing)
         assert list(services.rebuilder.verify("x", nothing)) == []
+
+
+@pytest.mark.parametrize("owner", [DEPLOYMENT_STREAM, "nobody"])
+@pytest.mark.parametrize("table", ["trials", "rung_snapshots"])
+def test_verify_finds_rows_of_no_experiment(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, owner: str, table: str
+) -> None:
+    monkeypatch.setattr(snapshots, "_LEAST_CHANGED", 1)
+    create_schema(database_url)
+    with sweeps_over(database_url) as sweeps:
+        sweeps.prepare(2, high=9, low=9)
+        services = sweeps.services
+        services.queries.catch_up(["x"])
+        with services.database.write() as connection:
+            assert stray_streams(connection, services.log) == []
+            connection.execute(text(f"UPDATE {table} SET experiment_id = '{owner}'"))
+            assert stray_streams(connection, services.log) == ([] if owner == DEPLOYMENT_STREAM else [owner])
+        found = list(services.rebuilder.verify(owner, nothing))
+        assert {(one.table, one.key["experiment_id"]) for one in found} == {(table, owner)}
+        for stream in (owner, "x"):
+            services.rebuilder.rebuild(stream, nothing)
+            assert list(services.rebuilder.verify(stream, nothing)) == []
+        with services.database.read() as connection:
+            assert stray_streams(connection, services.log) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "stored"), [("position = 99", 99), ("level = 7", 10)], ids=["of what is to come", "of no rung"]
+)
+def test_verify_finds_a_snapshot_that_reflects_nothing_there_is(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, change: str, stored: int
+) -> None:
+    monkeypatch.setattr(snapshots, "_LEAST_CHANGED", 1)
+    create_schema(database_url)
+    with sweeps_over(database_url) as sweeps:
+        sweeps.prepare(3, high=9, low=9)
+        sweeps.services.queries.catch_up(["x"])
+        with sweeps.services.database.write() as connection:
+            connection.execute(text(f"UPDATE rung_snapshots SET {change}"))
+        (found,) = sweeps.services.rebuilder.verify("x", nothing)
+        assert (found.table, found.stored) == ("rung_snapshots", {"position": stored})
+
+
+def test_verify_says_that_rows_cannot_be_read(sqlite_url: str) -> None:
+    create_schema(sqlite_url)
+    with sweeps_over(sqlite_url) as sweeps:
+        sweeps.prepare(2, high=9, low=9)
+        sweeps.services.queries.catch_up(["x"])
+        with sweeps.services.database.write() as connection:
+            connection.execute(text("UPDATE trials SET started_at = replace(started_at, 'T', ' ')"))
+        with pytest.raises(ProjectionDiverged, match=r"rows cannot be read.*a time is written"):
+            list(sweeps.services.rebuilder.verify("x", nothing))
 
 
 def test_a_snapshot_is_written_once_enough_has_changed(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
