@@ -5,7 +5,9 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -252,6 +254,8 @@ def record(services: Sweeps) -> None:
     y.send(ExperimentFinished())
     administration.pin_scope("experiment:y")
     administration.pin_scope("experiment:x")
+    with TemporaryDirectory() as place:
+        x.services.archiver.create("y", Path(place).as_uri(), lambda _: None)
 
 
 def _complete_snapshots(services: Services) -> None:

@@ -8,9 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from quota.domain.parts import parts
 from quota.errors import LogCorrupt, StreamArchived
+from quota.eventlog.database import NAMES_A_QUERY
 from quota.eventlog.log import LockedStream
 from quota.eventlog.tables import events, streams
+from quota.eventlog.types import is_one_of
 
 
 def archived_streams(connection: Connection) -> dict[str, str]:
@@ -50,6 +53,16 @@ def remove_events(stream: LockedStream, uri: str) -> None:
             f"stream {stream.experiment_id}: it has {removed} events, and its head says {stream.position}; nothing was "
             "removed: run `ckpt-quota audit verify`"
         )
+
+
+def holders(connection: Connection, event_ids: Sequence[str]) -> dict[str, str]:
+    """Return which streams have stored events of some ids, by those ids."""
+    query = select(events.c.event_id, events.c.experiment_id)
+    return {
+        row.event_id: row.experiment_id
+        for some in parts(event_ids, NAMES_A_QUERY)
+        for row in connection.execute(query.where(is_one_of(events.c.event_id, some, connection.dialect)))
+    }
 
 
 def put_back(stream: LockedStream, rows: Sequence[dict[str, Any]]) -> None:

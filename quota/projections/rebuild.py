@@ -135,7 +135,7 @@ def _differences(
         return tuple(row[name] for name in keys)
 
     query = select(table)
-    if table in EXPERIMENT_TABLES:
+    if table not in DEPLOYMENT_TABLES:
         query = query.where(table.c.experiment_id == stream_id)
     expected = {key_of(row): row for row in rebuilt}
     for stored in _stored(connection, query, stream_id):

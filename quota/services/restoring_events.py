@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 from sqlalchemy.exc import IntegrityError
@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from quota.domain.archives import Archive
 from quota.domain.events import ArchiveRestored, CheckpointAdopted, CheckpointSaved
 from quota.errors import StateRefused
-from quota.eventlog.archived import note_whole, put_back
+from quota.eventlog.archived import holders, note_whole, put_back
 from quota.eventlog.chain import ChainedRow
 from quota.eventlog.locations import take_location
 from quota.eventlog.log import PAGE, LockedStream
@@ -60,8 +60,17 @@ class EventRestorer:
                 self._restore(stream, reader, progress)
                 return self._book.record(log.deployment_locked(stream.connection), ArchiveRestored, reader)
         except IntegrityError as error:
-            reason = f"the log has some of its events under another name: {str(error.orig).splitlines()[0]}"
+            reason = f"the log has some of its events already: {str(error.orig).splitlines()[0]}"
             raise StateRefused(f"archive {uri}", "experiment_id", experiment_id, reason) from error
+
+    @staticmethod
+    def _require_own_ids(stream: LockedStream, page: Sequence[ArchivedRow]) -> None:
+        """Check that no other stream has stored an event under the id of one of these, which no key rules out."""
+        held = holders(stream.connection, [row.chained.event_id for row in page])
+        for event_id, experiment_id in held.items():
+            if experiment_id != stream.experiment_id:
+                reason = f"the log has some of its events under another name: {event_id} is one of {experiment_id}"
+                raise StateRefused("archive", "experiment_id", stream.experiment_id, reason)
 
     def _restore(self, stream: LockedStream, reader: ArchiveReader, progress: Callable[[int], None]) -> None:
         is_new = stream.archive_uri is None
@@ -74,6 +83,7 @@ class EventRestorer:
         places: dict[tuple[str, str], None] = {}
         last: ArchivedRow | None = None
         for page in _pages(reader.rows(progress)):
+            self._require_own_ids(stream, page)
             put_back(stream, [{**row.chained._asdict(), "hash": row.hash} for row in page])
             last = page[-1]
             if is_new:

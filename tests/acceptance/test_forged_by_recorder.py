@@ -49,10 +49,10 @@ def record(db: Quota) -> None:
     ("forged", "position", "reason"),
     [
         ([APPENDED, "UPDATE streams SET position = 4 WHERE experiment_id = 'x'"], 4, "the event was changed"),
-        ([APPENDED], 4, "the stream has events beyond its head"),
+        ([APPENDED], 4, "the event belongs to no chain: the head says 3"),
         (["UPDATE streams SET position = 9 WHERE experiment_id = 'x'"], 4, "the event is missing; the head says 9"),
         (["UPDATE streams SET hash = '\\x00' WHERE experiment_id = 'x'"], 3, "its hash is not the head's"),
-        ([MOVED_BACK], 3, "the stream has events beyond its head"),
+        ([MOVED_BACK], 3, "the event belongs to no chain: the head says 2"),
     ],
 )
 def test_the_audit_names_it(
