@@ -10,15 +10,24 @@ import sys
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from acceptance.readme import block
+from cookbook import Question, answer, copy_rows, questions
 from quota.bootstrap import services
 from quota.demo.replay import EXPERIMENT
 from quota.demo.report import QUERIES
 from quota.demo.trace import recorded_calls
+from quota.eventlog.database import Database
 from recomputing import not_recomputed, whole_stream
+from support import create_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from servers import PostgresqlServer
 
 
 @dataclass(frozen=True)
@@ -155,3 +164,30 @@ def test_directory_that_exists_is_left_alone(demo_run: DemoRun) -> None:
     assert error["error"] == "SettingsRefused"
     assert "ckpt-quota-demo" in error["message"]
     assert "choose another with --directory" in error["message"]
+
+
+@pytest.fixture(scope="module")
+def databases(demo_run: DemoRun, postgresql_server: PostgresqlServer) -> Iterator[dict[str, Database]]:
+    """Give the demo's database, and the same rows on PostgreSQL."""
+    on_sqlite = Database(f"sqlite:///{demo_run.directory / 'quota.db'}")
+    with postgresql_server.database() as url:
+        create_schema(url)
+        on_postgresql = Database(url)
+        with on_sqlite.read() as source, on_postgresql.write() as target:
+            copy_rows(source, target)
+        yield {"sqlite": on_sqlite, "postgresql": on_postgresql}
+        on_postgresql.close()
+    on_sqlite.close()
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("question", questions(), ids=lambda one: one.title)
+def test_answers_are_those_of_the_auditing_page(
+    databases: dict[str, Database], question: Question, dialect: str
+) -> None:
+    with databases[dialect].read() as connection:
+        assert answer(connection, question.sql) == question.answer
+
+
+def test_the_auditing_page_has_twenty_questions() -> None:
+    assert [one.title.partition(".")[0] for one in questions()] == [str(number) for number in range(1, 21)]

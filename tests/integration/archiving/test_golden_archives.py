@@ -24,7 +24,7 @@ def test_all_decisions_recompute_from_the_archive_and_after_it_is_restored(
     database_url: str, directory: DirectoryShelf
 ) -> None:
     create_schema(database_url)
-    header, *calls = read_trace(GOLDEN / "pasha.jsonl.gz")
+    header, *calls = read_trace(GOLDEN / "asha_max_ties.jsonl.gz")
     clock, store = HandClock(), MemoryStore("file:///golden")
     with services_over(database_url, clock, lambda _: store) as services:
         replay = Replay(services, clock, store, header)
